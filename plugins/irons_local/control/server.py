@@ -128,7 +128,7 @@ class Server:
             deadlines=SandboxDeadlines(store, made, gateways, lifecycle, instant),
             copies=SandboxCopies(store, made, lifecycle),
             holds=Holds(store, lifecycle),
-            questions=QuestionDesk(gateways, egress, store, config.ask_hold),
+            questions=QuestionDesk(gateways, egress, store, config.ask_hold, caught_up=audit.caught_up),
             audit=audit,
             changes=ChangeLog(store, config.keep_changes),
             keys=KeyRing(store),

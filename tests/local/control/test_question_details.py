@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.local.control.gateway_logs import CELL, Logs, open_record, verdict_record
 from tests.local.control.lab import Lab, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 from tests.local.control.test_questions import tell, told
@@ -122,7 +123,11 @@ def test_two_looks_at_once_each_have_their_own_questions() -> None:
 
     async def work() -> None:
         store = SlowStore()
-        book = QuestionBook(cast("Store", store))
+
+        async def caught_up() -> None:
+            """Nothing was recorded."""
+
+        book = QuestionBook(cast("Store", store), caught_up)
         nothing = QuestionDetails(new=True, refused=0, below=(), below_count=0, marks=())
         a, b, c = (QuestionAbout(each, "sb_1", canonical_host(f"{each}.example"), 443, 1) for each in "abc")
         looks: list[asyncio.Task[Any]] = []
@@ -143,6 +148,18 @@ def test_two_looks_at_once_each_have_their_own_questions() -> None:
         assert set(await looks[1]) == {"a", "b"}
 
     run(work())
+
+
+def test_what_was_recorded_a_moment_ago_is_known(logs: Logs) -> None:
+    """A refusal right before the question is among what is shown of it, though no one has read the log since."""
+
+    async def caught_up() -> None:
+        logs.take()
+
+    logs.write(open_record(host="a.test"), verdict_record(verdict="blocked", host="a.test", port=443))
+    book = QuestionBook(logs.store, caught_up)
+    found = run(book.of([QuestionAbout("q", CELL, canonical_host("a.test"), 443, times.now())]))
+    assert (found["q"].new, found["q"].refused) == (False, 1)
 
 
 def test_every_relay_has_a_kind_and_a_source() -> None:

@@ -373,7 +373,7 @@ def test_a_notifier_is_asked_and_holds_only_where_it_says_so() -> None:
     now = 100.0
     workers = Heard()
     nothing: Any = None
-    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now)
+    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing)
     questions.listen(2.0, hold=False)
     assert workers.watched == [(LEASE, NOT_HELD, 0)]
     assert not questions.watched
@@ -392,7 +392,7 @@ def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch)
     now = 100.0
     workers = Heard()
     nothing: Any = None
-    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now)
+    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing)
     assert not questions.watched
     assert questions.watch(2.0, 5.0)
     assert workers.watched == [(LEASE, 4.0, 1)]

@@ -26,6 +26,8 @@ UNREAD = 1.0
 _EXPIRE_EVERY = 3600.0
 _CATCHING_UP = 2.0
 """Seconds that a reader is held at most until the logs are taken in."""
+_LOOKED_WITHIN = 0.5
+"""The same for what is shown to a person while a connection waits."""
 LONGEST_WAIT = 60.0
 """Seconds that a long poll is held at most."""
 
@@ -191,6 +193,11 @@ class Audit:
             await self._look_now()
         return await self._store.read(lambda connection: hosts_tried.totals(connection, name))
 
+    async def caught_up(self) -> None:
+        """Have all taken in that was recorded before this call; where that takes long it goes on without it."""
+        if not self._closing:
+            await self._look_now(_LOOKED_WITHIN)
+
     def close(self) -> None:
         """Answer everyone who waits; `run` is ended by its owner."""
         self._closing = True
@@ -202,12 +209,12 @@ class Audit:
             self._later.cancel()
             self._later = None
 
-    async def _look_now(self) -> None:
+    async def _look_now(self, within: float = _CATCHING_UP) -> None:
         """Wait for a look at the logs that begins after this call; many readers share one."""
         if self._next_look is None:
             self._next_look = asyncio.get_running_loop().create_future()
         self._poked.set()
-        await asyncio.wait((self._next_look,), timeout=_CATCHING_UP)
+        await asyncio.wait((self._next_look,), timeout=within)
 
     def _take(self, connection: sqlite3.Connection) -> tuple[IngestResult, bool]:
         """Take in what the logs have; and whether a sandbox has so many events now that older ones must go."""

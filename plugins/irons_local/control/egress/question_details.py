@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from irons_local.control.egress.relays import looks_random, relay_of
@@ -63,10 +63,12 @@ class QuestionBook:
 
     Args:
         store: has the audit log.
+        caught_up: has what was recorded until now taken into it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, caught_up: Callable[[], Awaitable[None]]) -> None:
         self._store = store
+        self._caught_up = caught_up
         self._known: dict[str, QuestionDetails] = {}
 
     async def of(self, questions: Iterable[QuestionAbout]) -> Mapping[str, QuestionDetails]:
@@ -78,6 +80,8 @@ class QuestionBook:
         # While the store is read, another call may forget what is known here.
         asked, known = list(questions), self._known
         fresh = [each for each in asked if each.id not in known]
+        if fresh:
+            await self._caught_up()
         found = await self._store.read(lambda connection: details(connection, fresh)) if fresh else {}
         together = {**found, **known}
         self._known = seen = {each.id: together[each.id] for each in asked}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
@@ -147,6 +147,7 @@ class QuestionDesk:
         store: has the sandboxes and the change log.
         hold: seconds for which a connection waits.
         clock: seconds that only ever grow.
+        caught_up: has what was recorded until now taken into the audit log, which tells what is known of a question.
     """
 
     def __init__(
@@ -156,10 +157,12 @@ class QuestionDesk:
         store: Store,
         hold: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        caught_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._workers, self._egress, self._store = workers, egress, store
         self._log = QuestionLog(store)
-        self._book = QuestionBook(store)
+        self._book = QuestionBook(store, caught_up)
         self._hold, self._clock = hold, clock
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
