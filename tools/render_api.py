@@ -12,6 +12,7 @@ from typing import Any
 
 from irons_local.control.api.app import ROUTES
 from irons_local.control.api.openapi import describe
+from irons_local.control.api.roles import ACCESS
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 V0 = frozenset(
@@ -55,7 +56,7 @@ $ curl --unix-socket "$XDG_RUNTIME_DIR/irons/api.sock" http://irons/sandboxes
 - **Names** are segments of the path: percent-encode them. Where a path has `{name}`, a sandbox's id does as well.
 - **Success** is 200, 201 or 202 with JSON. `create`, `start` and `stop` answer 202 at once: poll the status, or ask with `wait`.
 - **Failure** is `{"error": "text"}`, and `"hint": "a line to run"` where there is one. Every route may answer 400 (malformed), 401 (no valid
-  key), 408 (not whole in time), 413 and 431 (too large), 500 (it failed) and 503 (a part does not answer now; try again).
+  key), 403 ([the role](#roles) of the key does not allow it), 408 (not whole in time), 413 and 431 (too large), 500 (it failed) and 503 (a part does not answer now; try again).
 - **Times** are RFC 3339, UTC.
 
 ## Stability
@@ -66,6 +67,16 @@ number of the version. `GET /version` says which irons serves.
 
 An event's page token is its place in the order in which events became known. Give back the last token to get only what came after.
 
+"""
+
+
+ROLES = """\
+## Roles
+
+An API key has a role. An `admin` may do all, as each key could before keys had roles, and as the unix socket does. An `auditor` reads. A
+`user` works with the sandboxes that were created with its key: "its own" is what the path, the query or the body names, and the rows of a
+list. What the role does not allow is answered with 403, `{"error": "text", "hint": "a line to run"}`, and changes nothing.
+[Roles](local.md#roles-of-keys) says more.
 """
 
 
@@ -83,7 +94,18 @@ def page() -> str:
             lines += _operation(operation, f"{method.upper()} {path}", known)
             groups.setdefault(_group(path), []).append("\n".join(lines))
     text = "".join(f"## {name}\n\n" + "\n".join(parts) + "\n" for name, parts in groups.items())
-    return HEAD + text.rstrip("\n") + "\n"
+    return HEAD + _roles() + text.rstrip("\n") + "\n"
+
+
+def _roles() -> str:
+    """Return what each role may do, a row a route."""
+    rows = [
+        f"| `{route.method} {route.path}` | {ACCESS[f'{route.method} {route.path}'].words('auditor')} | "
+        f"{ACCESS[f'{route.method} {route.path}'].words('user')} | {'on the socket' if route.owner_only else 'yes'} |"
+        for route in ROUTES
+    ]
+    table = "\n".join(("| route | `auditor` | `user` | `admin` |", "|---|---|---|---|", *rows))
+    return f"{ROLES}\n{table}\n\n"
 
 
 def _group(path: str) -> str:
@@ -120,7 +142,7 @@ def _operation(operation: Mapping[str, Any], call: str, known: dict[str, str]) -
             said = _type(answer["content"]["application/json"]["schema"])
             first = known.setdefault(said, call)
             yield f"Answer {status}: {said if first == call or len(said) < _LONG else f'as {first}'}."
-    own = [status for status in operation["responses"] if status in ("403", "404", "409")]
+    own = [status for status in operation["responses"] if status in ("404", "409")]
     if own:
         yield f"Also fails with {', '.join(own)}."
     yield ""

@@ -11,6 +11,9 @@ SANDBOX_NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LONGEST_NOTE = 200
 """Characters that a sandbox's note may have."""
 
+KEY_ROLES = ("admin", "user", "auditor")
+"""What an API key may do at irons' own server: all, with the sandboxes that it created, or read."""
+
 REQUEST_HEADER = "X-Irons-Request"
 """The field of a request with the id of the command that sends it; the server's logs name it."""
 

@@ -290,11 +290,19 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
 
         return tuple(map(ApiKey.of, rows_of(self.call("GET", "/keys", route=True), "keys")))
 
-    def create_key(self, label: str) -> NewApiKey:
-        """Make an API key, as `keys` does; this answer alone has what opens the API."""
+    def create_key(self, label: str, role: str | None = None) -> NewApiKey:
+        """Make an API key, as `keys` does; this answer alone has what opens the API.
+
+        Args:
+            label: What to call it.
+            role: What it may do: `admin`, `user` or `auditor`; None leaves it to the server, whose keys may do all.
+        """
         from irons.client.models.server import NewApiKey
 
-        return NewApiKey.of(self.call("POST", "/keys", {"label": label}, route=True, retry=False))
+        if role is not None:
+            self.need("key-roles", "a server whose keys have roles")
+        body = {"label": label} if role is None else {"label": label, "role": role}
+        return NewApiKey.of(self.call("POST", "/keys", body, route=True, retry=False))
 
     def revoke_key(self, key: str) -> None:
         """Revoke an API key by its id or label, as `keys` does."""

@@ -163,18 +163,17 @@ def _refusal(reply: Reply, path: str, *, route: bool) -> ApiError:
     said, named = _error_text(reply)
     if 300 <= status < 400 and reply.location:
         return _redirected(reply)
+    hint = (reply.object() or {}).get("hint")
+    shown = clean(hint.strip(), limit=300) if isinstance(hint, str) else ""
     if status in (401, 403):
-        return AuthError(
-            said, hint="set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY", status=status
-        )
+        another = "set a key by --api-key, IRONS_API_KEY or irons config set api_key KEY"
+        return AuthError(said, hint=shown or another, status=status)
     if route and (status in (405, 501) or (status == 404 and not named)):
         return Unsupported(
             "this server can't do that: it has no such route",
             hint="irons' own server can: --api-url local",
             status=status,
         )
-    hint = (reply.object() or {}).get("hint")
-    shown = clean(hint.strip(), limit=300) if isinstance(hint, str) else ""
     if status == 404:
         named_by = (about for begin, about in _LISTS if path.startswith(begin))
         hint = shown or next(named_by, "irons list shows what there is")

@@ -108,7 +108,8 @@ class Service:
         self._cells: dict[str, Cell] = {}
         self._ends: dict[str, RuleEnds] = {}
         self._asks: dict[str, QuestionNews] = {}
-        self._watched, self._hold, self._keys = 0.0, 0.0, 0
+        self._watched_at = 0.0
+        self._watched: WatchQuestions | None = None
         self._doors: dict[str, CellListeners] = {}
         self._ports: dict[str, Mapping[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -226,10 +227,17 @@ class Service:
             self._context.files.attach()
             self._ends[name] = RuleEnds(self._context.loop, cell, partial(self._over, name))
             self._asks[name] = QuestionNews(self._context.loop, name, cell.asking, self._news.links)
-            cell.asking.watch(max(0.0, self._watched - monotonic()), self._hold, self._keys)
+            self._let_watch(cell, monotonic() - self._watched_at)
         taken, fds[:] = list(fds), []
         self._doors[name] = CellListeners(self._context, cell, taken)
         self._ports[name] = ports
+
+    def _let_watch(self, cell: Cell, ago: float = 0.0) -> None:
+        """Tell a cell how it is watched, which the control plane said so many seconds ago."""
+        if self._watched is not None:
+            own = (self._watched.cells or {}).get(cell.name)
+            lease, hold, keys = (own["lease"], own["hold"], own["keys"]) if own else self._watched[:3]
+            cell.asking.watch(max(0.0, lease - ago), hold, keys)
 
     async def _detach(self, name: str) -> None:
         doors = self._doors.pop(name, None)
@@ -340,10 +348,10 @@ class Service:
                     "policy active, mode %s; %d connections cut", new.mode, cut, extra={"sandbox": name}
                 )
                 return {"cut": cut}
-            case WatchQuestions(lease, hold, keys):
-                self._watched, self._hold, self._keys = monotonic() + lease, hold, keys
+            case WatchQuestions():
+                self._watched, self._watched_at = asked, monotonic()
                 for each in self._cells.values():
-                    each.asking.watch(lease, hold, keys)
+                    self._let_watch(each)
             case ReplyQuestion(name, host, port, said, since):
                 found = self._cells.get(name)
                 if found is None:

@@ -204,18 +204,42 @@ class ProbeHost(NamedTuple):
     cell: _Cell | None = None
 
 
+class Watched(TypedDict):
+    """How a cell is watched; see `WatchQuestions`."""
+
+    lease: float
+    hold: float
+    keys: int
+
+
+def _watches(value: object) -> dict[str, Watched]:
+    """How each of some cells is watched."""
+    given = {fields.cell(name): fields.an_object(each) for name, each in fields.an_object(value).items()}
+    return {
+        name: {
+            "lease": fields.seconds(each.get("lease")),
+            "hold": fields.seconds(each.get("hold")),
+            "keys": fields.number(each.get("keys")),
+        }
+        for name, each in given.items()
+    }
+
+
 class WatchQuestions(NamedTuple):
     """A person watches, so that connections of mode `ask` may wait for an answer; sent again before the lease is over.
 
     Attributes:
-        lease: seconds for which that counts.
+        lease: seconds for which that counts; almost none where the person watches only `cells`.
         hold: seconds for which a connection waits.
         keys: another number than before where a key was pressed since.
+        cells: `lease`, `hold` and `keys` of those cells for which others hold than for all. A gateway from before passes it over, so that
+            nothing of them waits.
     """
 
     lease: Annotated[float, fields.seconds]
     hold: Annotated[float, fields.seconds]
     keys: Annotated[int, fields.number] = 0
+    cells: Annotated[Mapping[str, Watched], _watches] | None = None
 
 
 def _reply(value: object) -> str:

@@ -17,6 +17,7 @@ from irons.record import NamedTuple
 from irons.text import clean, size_text
 from irons.wire_values import SANDBOX_ID
 from irons_plugins.local.backend import on_this_machine, paths_of
+from irons_plugins.local.key_handlers import say_keys
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -148,11 +149,12 @@ def down(ctx: Context) -> None:
 
 
 def status(ctx: Context) -> tuple[ProcessRow, ...]:
-    """Return the backend's processes, and print what layers take of the disk."""
+    """Return the backend's processes, and print what layers take of the disk and what API keys may do."""
     from irons_local.daemon import client
 
     paths = paths_of(ctx.settings)
     _show_layers(ctx, paths)
+    say_keys(ctx, paths)
     found = client.status(paths)
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)

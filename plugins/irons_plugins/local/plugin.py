@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from irons.command import Arg, Column, Command, Flag, Opt, View
 from irons.hookspecs import Backend, hookimpl
+from irons.wire_values import KEY_ROLES
 
 if TYPE_CHECKING:
     from irons.context import Context
@@ -287,7 +288,7 @@ _IMAGE = [
 ]
 
 _KEY_ROWS = View(
-    (Column("id"), Column("label"), Column("created_at", "created"), Column("key")),
+    (Column("id"), Column("label"), Column("created_at", "created"), Column("key"), Column("role")),
     empty="There are no keys.",
 )
 
@@ -296,9 +297,16 @@ _KEY = [
         ("local", "key", "create"),
         "Make an API key for `local up --listen`; it is shown once.",
         f"{_KEYS}:create",
-        (Arg("label", "A name for its owner or its use."),),
+        (
+            Arg("label", "A name for its owner or its use."),
+            Opt(("--role",), "What it may do.", kind="choice", choices=KEY_ROLES),
+        ),
         view=_KEY_ROWS,
-        examples=("irons local key create laptop",),
+        about=(
+            "An admin may do all, and is the default. A user works with the sandboxes that the key creates, and sees no others. "
+            "An auditor reads."
+        ),
+        examples=("irons local key create laptop", "irons local key create ci --role user"),
     ),
     Command(
         ("local", "key", "list"),

@@ -64,6 +64,11 @@ class Desk:
         self.looks = 0
         self.broken = False
 
+    @property
+    def watchers(self) -> Desk:
+        """Who watches is noted here, too."""
+        return self
+
     def listen(self, seconds: float, *, hold: bool) -> None:
         """A notifier hears."""
         assert seconds > 0

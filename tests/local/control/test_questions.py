@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from tests.local.control.lab import ForwardLoop, Lab, control_plane, run, until
 
 from irons.asking.screen import AskScreen
 from irons.client.models.questions import QuestionPage
-from irons_local.control.egress import questions as asked
-from irons_local.control.egress.questions import KEYS_WITHIN, LEASE, NOT_HELD, QuestionDesk
+from irons_local.control.egress import watchers
+from irons_local.control.egress.questions import QuestionDesk
+from irons_local.control.egress.watchers import KEYS_WITHIN, LEASE, NOT_HELD
+from irons_local.ipc.messages import Watched, WatchQuestions
 
 HOST = "new.example"
 
@@ -358,10 +360,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.watched: list[tuple[float, float, int]] = []
+        self.cells: list[Mapping[str, Watched]] = []
 
-    def watch(self, lease: float, hold: float, keys: int) -> None:
+    def watch(self, told: WatchQuestions) -> None:
         """A person watches."""
-        self.watched.append((lease, hold, keys))
+        self.watched.append(told[:3])
+        self.cells.append(told.cells or {})
 
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """An answer."""
@@ -374,17 +378,17 @@ def test_a_notifier_is_asked_and_holds_only_where_it_says_so() -> None:
     workers = Heard()
     nothing: Any = None
     questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing)
-    questions.listen(2.0, hold=False)
+    questions.watchers.listen(2.0, hold=False)
     assert workers.watched == [(LEASE, NOT_HELD, 0)]
-    assert not questions.watched
-    questions.watch(0.0, None)
+    assert not questions.watchers.watched()
+    questions.watchers.watch(0.0, None)
     assert workers.watched[-1] == (LEASE, 4.0, 0)
     now += LEASE
-    questions.listen(2.0, hold=True)
+    questions.watchers.listen(2.0, hold=True)
     assert workers.watched[-1] == (LEASE, 4.0, 0)
-    assert questions.watched
+    assert questions.watchers.watched()
     now += 2.0 + LEASE
-    assert not questions.watched
+    assert not questions.watchers.watched()
 
 
 def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,23 +397,23 @@ def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch)
     workers = Heard()
     nothing: Any = None
     questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing)
-    assert not questions.watched
-    assert questions.watch(2.0, 5.0)
+    assert not questions.watchers.watched()
+    assert questions.watchers.watch(2.0, 5.0)
     assert workers.watched == [(LEASE, 4.0, 1)]
     now += 2.0
     # The same key, seven seconds ago by now.
-    questions.watch(2.0, 7.0)
+    questions.watchers.watch(2.0, 7.0)
     assert len(workers.watched) == 1
     now += 2.0
-    questions.watch(2.0, 0.0)
+    questions.watchers.watch(2.0, 0.0)
     assert workers.watched[-1] == (LEASE, 4.0, 2)
     now += 2.0 + LEASE
-    assert not questions.watched
+    assert not questions.watchers.watched()
     # One that stays needs no key.
-    assert questions.watch(0.0, None)
+    assert questions.watchers.watch(0.0, None)
     assert workers.watched[-1] == (LEASE, 4.0, 2)
-    assert not questions.watch(2.0, KEYS_WITHIN + 0.1)
-    monkeypatch.setattr(asked, "RENEW", 0.001)
+    assert not questions.watchers.watch(2.0, KEYS_WITHIN + 0.1)
+    monkeypatch.setattr(watchers, "RENEW", 0.001)
 
     async def renewed() -> None:
         nonlocal now

@@ -71,19 +71,25 @@ class ApiKey(NamedTuple):
         label: What it is called.
         created_at: When it was made.
         used_at: When it was used last; None where it was not.
+        role: What it may do: `admin`, `user` or `auditor`; empty where the server does not say.
     """
 
     id: str
     label: str = ""
     created_at: datetime | None = None
     used_at: datetime | None = None
+    role: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ApiKey:
         """Read a row of `GET /keys`."""
         get = row.get
         return cls(
-            text_of(get("id")), text_of(get("label")), time_of(get("created_at")), time_of(get("used_at"))
+            text_of(get("id")),
+            text_of(get("label")),
+            time_of(get("created_at")),
+            time_of(get("used_at")),
+            text_of(get("role")),
         )
 
 
@@ -96,6 +102,7 @@ class NewApiKey(NamedTuple):
         created_at: When it was made.
         used_at: None.
         key: What opens the API; no other answer has it.
+        role: As of `ApiKey`.
     """
 
     id: str
@@ -103,8 +110,10 @@ class NewApiKey(NamedTuple):
     created_at: datetime | None
     used_at: datetime | None
     key: str
+    role: str = ""
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> NewApiKey:
         """Read an answer of `POST /keys`."""
-        return cls(*ApiKey.of(answer), text_of(answer.get("key")))
+        made = ApiKey.of(answer)
+        return cls(made.id, made.label, made.created_at, made.used_at, text_of(answer.get("key")), made.role)

@@ -21,6 +21,7 @@ from irons.version import __version__
 from irons_local.control.api import access, audit, changes, egress, questions, sandboxes, snapshots, system
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
+from irons_local.control.api.roles import RoleGate, caller_of, check_table
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, read_query
 from irons_local.control.api.tracing import traced
 from irons_local.control.schema.errors import HttpError, bad, unready
@@ -51,8 +52,15 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(plane: Plane, routes: Iterable[ApiRoute] = ROUTES) -> ASGIApp:
-    """The application for one control plane; who may use it is the listener's business."""
+    """The application for one control plane.
+
+    Who may come in is the listener's business; what they may do is `roles`'.
+
+    Raises:
+        LookupError: a route is not in the table of `roles`.
+    """
     routes = tuple(routes)
+    check_table(routes)
 
     @cache
     def document() -> bytes:
@@ -156,17 +164,21 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
             host, port = request.scope.get("server") or ("", None)
             if route.owner_only and port is not None:
                 raise HttpError(403, _OWNER_ONLY)
-            query = read_query(route, request.query_params.multi_items())
-            body = await _body(request, route)
-            names = {name: unquote(value) for name, value in request.path_params.items()}
-            left = request.scope["extensions"]["irons"]["left"]
-            call = ApiCall(plane, names, query, body, "" if port is None else host, left)
+            about = request.scope["extensions"]["irons"]
+            gate = RoleGate(plane, route, caller_of(about.get("key"), remote=port is not None))
+            gate.check_role()
+            names = await gate.path({name: unquote(value) for name, value in request.path_params.items()})
+            query = await gate.query(read_query(route, request.query_params.multi_items()))
+            body = await gate.body(await _body(request, route))
+            owned = await gate.owned()
+            call = ApiCall(plane, names, query, body, "" if port is None else host, about["left"], owned)
             found = await route.handler(call)
         except StoreError as error:
             raise unready(str(error)) from error
         except ClientDisconnect:
             return Response(status_code=400)
         answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
+        answer = answer._replace(body=gate.answer(answer.body, owned))
         columns = answer.body.get("columns") or {"": ()}
         if max(len(answer.body.get("events", ())), len(next(iter(columns.values())))) > _LARGE:
             # Other requests have their turns in between.

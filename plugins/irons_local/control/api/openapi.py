@@ -14,7 +14,7 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _FAILURES = {
     400: "The request is malformed, or asks for something that cannot be.",
     401: "No key, or not a valid one (TCP only).",
-    403: "It is not for clients that come over TCP.",
+    403: "The role of the API key does not allow it, or it is not for clients that come over TCP.",
     404: "There is no such thing.",
     408: "The request did not come whole in time.",
     409: "It clashes with what is there, or the state does not allow it.",
@@ -28,7 +28,7 @@ _PATH: Mapping[str, Mapping[str, Any]] = {
     "name": {"type": "string", "pattern": NAME, "description": "A sandbox's name, or its id."},
     "snapshot": {"type": "string", "minLength": 1, "description": "A snapshot's name, or its id."},
 }
-_ALWAYS = (400, 401, 408, 413, 431, 500, 503)
+_ALWAYS = (400, 401, 403, 408, 413, 431, 500, 503)
 """Failures that no route is spared."""
 
 _ERROR = {

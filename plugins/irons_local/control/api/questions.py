@@ -97,9 +97,10 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
     """GET /questions."""
     questions, given = call.plane.questions, call.query
     wait = min(given.get("wait", 0.0), LONGEST_WAIT)
+    only = None if call.owned is None else tuple(call.owned.sandboxes)
     if given.get("watch"):
-        questions.watch(wait, given.get("idle"))
-    found = await questions.page(given.get("after"), wait)
+        questions.watchers.watch(wait, given.get("idle"), only)
+    found = await questions.page(given.get("after"), wait, only)
     return {
         "questions": [
             {
@@ -125,7 +126,7 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
             for sandbox, places in found.others
         ],
         "token": found.token,
-        "watched": questions.watched,
+        "watched": questions.watchers.watched(only),
     }
 
 

@@ -12,6 +12,7 @@ from irons_local.control.schema.schemas import Schema, check
 
 if TYPE_CHECKING:
     from irons_local.control.api.plane import Plane
+    from irons_local.control.store.owners import Owned
 
 
 class ApiCall(NamedTuple):
@@ -24,6 +25,7 @@ class ApiCall(NamedTuple):
         body: the JSON object; empty where the route takes none.
         at: the address of this machine that the request came to; empty on the unix socket.
         left: set when the client has closed the connection, or its side of it.
+        owned: what the answer is to be about, where the caller sees only what it created; None for everything.
     """
 
     plane: Plane
@@ -32,6 +34,7 @@ class ApiCall(NamedTuple):
     body: Mapping[str, Any]
     at: str
     left: asyncio.Event
+    owned: Owned | None = None
 
 
 class ApiAnswer(NamedTuple):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from irons.version import __version__
+from irons.wire_values import KEY_ROLES
 from irons_local import times
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.schema.errors import conflict, missing
-from irons_local.control.schema.schemas import Schema, record, text
+from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import keys, sandboxes
 from irons_local.control.store.keys import StoredKey
 from irons_local.errors import CellError
@@ -45,6 +46,7 @@ EXTENSIONS = (
     "timed-rules",
     "snapshots",
     "questions",
+    "key-roles",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""
@@ -100,6 +102,7 @@ _KEY: Schema = {
     "properties": {
         "id": _TEXT,
         "label": _TEXT,
+        "role": {"type": "string", "enum": list(KEY_ROLES)},
         "created_at": {"type": "string", "format": "date-time"},
         "used_at": {"type": ["string", "null"], "format": "date-time"},
     },
@@ -141,8 +144,8 @@ async def list_keys(call: ApiCall) -> Mapping[str, Any]:
 
 async def create_key(call: ApiCall) -> ApiAnswer:
     """POST /keys."""
-    label = call.body["label"]
-    key, secret = await call.plane.keys.create(label)
+    body = call.body
+    key, secret = await call.plane.keys.create(body["label"], body.get("role") or KEY_ROLES[0])
     return ApiAnswer(201, {**_key(key), "key": secret})
 
 
@@ -230,9 +233,12 @@ ROUTES = (
         "POST",
         "/keys",
         create_key,
-        "Make an API key; it is shown in this answer and never again.",
+        "Make an API key of the role `admin`, or of another; it is shown in this answer and never again.",
         {**_KEY, "properties": {**_KEY["properties"], "key": _TEXT}},
-        body=record({"label": text(200, minLength=1)}, required=("label",)),
+        body=record(
+            {"label": text(200, minLength=1), "role": optional(text(8, enum=list(KEY_ROLES)))},
+            required=("label",),
+        ),
         status=201,
         leads_to={"revoke_key": "id"},
         fails=(403, 413),
@@ -254,6 +260,7 @@ def _key(key: StoredKey) -> Mapping[str, Any]:
     return {
         "id": key.id,
         "label": key.label,
+        "role": key.role,
         "created_at": times.rfc3339(key.created_at),
         "used_at": None if key.used_at is None else times.rfc3339(key.used_at),
     }

@@ -57,5 +57,5 @@ def _origin(scope: Scope, request: str) -> Origin:
     face = claimed if _FACE.fullmatch(claimed) else ""
     key: StoredKey | None = about.get("key")
     if key is not None:
-        return Origin(key_id=key.id, key_label=key.label, face=face, request=request)
+        return Origin(key_id=key.id, key_label=key.label, face=face, request=request, role=key.role)
     return Origin(uid=about.get("uid"), face=face, request=request, pid=about.get("pid"))

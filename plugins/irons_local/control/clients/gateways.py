@@ -132,11 +132,11 @@ class Gateways:
         if self._serves(asked.cell, worker):
             self._on_questions(asked)
 
-    def watch(self, lease: float, hold: float, keys: int) -> None:
-        """Tell each worker that a person watches."""
+    def watch(self, told: WatchQuestions) -> None:
+        """Tell each worker who watches."""
         for peer in self._peers.values():
             if peer.connected:
-                peer.tell(WatchQuestions(lease, hold, keys))
+                peer.tell(told)
 
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """Give an answer that is not a rule, to the question that was asked at `since`.

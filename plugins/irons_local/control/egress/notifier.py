@@ -114,7 +114,9 @@ class ProgramNotifier:
             self._known.clear()
             await asyncio.sleep(LOOK)
             return token
-        self._desk.listen(LOOK, hold=settings.hold and self._clock() - self._answered < ANSWERED_WITHIN)
+        self._desk.watchers.listen(
+            LOOK, hold=settings.hold and self._clock() - self._answered < ANSWERED_WITHIN
+        )
         page = await self._desk.page(token, LOOK)
         self._known &= {question.id for question, _ in page.questions}
         for question, sandbox in page.questions:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
+from irons_local.control.egress import locked
 from irons_local.control.egress.question_details import QuestionAbout, QuestionBook, QuestionDetails
 from irons_local.control.egress.question_log import (
     NOT_TAKEN,
@@ -25,11 +27,12 @@ from irons_local.control.egress.question_log import (
 )
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.egress.rules_input import rules_to_put
+from irons_local.control.egress.watchers import Watchers
 from irons_local.control.schema.errors import HttpError, bad, missing
 from irons_local.control.store import sandboxes
 from irons_local.control.store.database import Store
 from irons_local.control.store.sandboxes import StoredSandbox
-from irons_local.ipc.messages import OpenQuestions
+from irons_local.ipc.messages import OpenQuestions, WatchQuestions
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.patterns import Pattern, narrowest, overlap, read_pattern
 
@@ -37,14 +40,6 @@ Answer = Literal["once", "stop", "hour", "always", "no", "never"]
 ANSWERS: Final[tuple[Answer, ...]] = ("once", "stop", "hour", "always", "no", "never")
 """`once` and `no` are for what waits; the others are rules: until the sandbox stops, for an hour, for good, and a deny rule."""
 
-LEASE = 3.0
-"""Seconds for which a worker believes that a person watches."""
-NOT_HELD = 0.001
-"""Seconds that a connection waits where only a notifier hears of it: the gateway takes it for no wait."""
-RENEW = 1.0
-"""Seconds between two times that it is sent."""
-KEYS_WITHIN = 600.0
-"""Seconds since the last key for which a person who was there still watches."""
 LONGEST_WAIT = 2.0
 """Seconds that a request waits for something new: a face that is gone is missed that soon."""
 HOUR = 3600
@@ -58,8 +53,8 @@ _LATEST = 253_402_300_799_999_999
 class Workers(Protocol):
     """The gateway's workers, as far as questions are concerned."""
 
-    def watch(self, lease: float, hold: float, keys: int) -> None:
-        """Tell each that a person watches."""
+    def watch(self, told: WatchQuestions) -> None:
+        """Tell each who watches."""
         ...
 
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
@@ -148,6 +143,9 @@ class QuestionDesk:
         hold: seconds for which a connection waits.
         clock: seconds that only ever grow.
         caught_up: has what was recorded until now taken into the audit log, which tells what is known of a question.
+
+    Attributes:
+        watchers: who watches.
     """
 
     def __init__(
@@ -163,17 +161,15 @@ class QuestionDesk:
         self._workers, self._egress, self._store = workers, egress, store
         self._log = QuestionLog(store)
         self._book = QuestionBook(store, caught_up)
-        self._hold, self._clock = hold, clock
+        self.watchers = Watchers(workers.watch, hold, clock)
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
         self._others: dict[str, int] = {}
-        self._until = self._listened = self._held = float("-inf")
-        self._pressed = float("-inf")
-        self._keys = 0
         # Another process of the control plane begins with another token.
         self._token = time.time_ns() // 1_000_000
+        self._first = self._token
+        self._changed: dict[str, int] = {}
         self._news = asyncio.Event()
-        self._watching = asyncio.Event()
 
     # What workers say.
 
@@ -197,89 +193,38 @@ class QuestionDesk:
         if not found and not others:
             del self._open[cell], self._others[cell]
         self._token += 1
+        self._changed[cell] = self._token
         self._news.set()
 
-    # Who watches.
-
-    def watch(self, seconds: float, idle: float | None) -> bool:
-        """Someone looks at the questions, and will for so many seconds and a moment more.
-
-        Args:
-            seconds: how long this request is open.
-            idle: seconds since a key was pressed there; None for who stays without keys.
-
-        Returns:
-            Whether that counts: whoever pressed no key for long is not there.
-        """
-        now = self._clock()
-        if idle is not None and idle > KEYS_WITHIN:
-            return False
-        fresh = now >= self._until
-        self._until = max(self._until, now + seconds + LEASE)
-        if idle is not None and now - idle > self._pressed + RENEW:
-            self._pressed, self._keys, fresh = now - idle, self._keys + 1, True
-        if fresh:
-            self._renew()
-        self._watching.set()
-        return True
-
-    def listen(self, seconds: float, *, hold: bool) -> None:
-        """A notifier hears of questions, and will for so many seconds and a moment more; with `hold` connections wait for it."""
-        now = self._clock()
-        fresh = now >= max(self._until, self._listened) or (hold and now >= self._held)
-        self._listened = now + seconds + LEASE
-        if hold:
-            self._held = self._listened
-        if fresh:
-            self._renew()
-        self._watching.set()
-
-    @property
-    def watched(self) -> bool:
-        """True while connections wait: someone watches, or a notifier for which they do."""
-        return self._clock() < max(self._until, self._held)
-
-    @property
-    def _asks(self) -> bool:
-        """True while there is anyone to ask."""
-        return self._clock() < max(self._until, self._listened)
-
     async def run(self) -> None:
-        """Tell the workers for as long as someone watches, and record how questions end, until cancelled."""
+        """Tell the workers who watches, and record how questions end, until cancelled."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._log.run())
-            both.create_task(self._keep_watch())
-
-    async def _keep_watch(self) -> None:
-        while True:
-            await self._watching.wait()
-            while self._asks:
-                self._renew()
-                await asyncio.sleep(RENEW)
-            self._watching.clear()
-
-    def _renew(self) -> None:
-        # Never beyond the moment until which someone is known to watch.
-        now, watched = self._clock(), max(self._until, self._held)
-        until, hold = (watched, self._hold) if now < watched else (self._listened, NOT_HELD)
-        self._workers.watch(min(LEASE, max(0.0, until - now)), hold, self._keys)
+            both.create_task(self.watchers.run())
 
     # What faces ask.
 
-    async def page(self, after: int | None, wait: float) -> QuestionsSeen:
+    async def page(
+        self, after: int | None, wait: float, only: Collection[str] | None = None
+    ) -> QuestionsSeen:
         """The open questions, as soon as they are others than those of a token.
+
+        Args:
+            after: the token; None does not wait.
+            wait: seconds to wait at most.
+            only: the sandboxes whose questions are wanted, and that end the wait; None is all.
 
         Raises:
             StoreError: the database failed.
         """
-        if after == self._token:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(wait):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while after == self._token_of(only):
+                    self._news.clear()
                     await self._news.wait()
-            except TimeoutError:
-                pass
-        token, cells = self._token, {*self._open, *self._others}
+        token, cells = self._token_of(only), {*self._open, *self._others}
+        if only is not None:
+            cells &= {*only}
         known = await self._sandboxes(cells)
         # The first of each sandbox, then the second of each: however many one has, they come after the first of another.
         ranked = sorted(
@@ -315,6 +260,7 @@ class QuestionDesk:
         if question is None or question.cell not in known or identity in self._answering:
             raise _gone(identity)
         sandbox = known[question.cell]
+        locked.check_scope(None if all_of else sandbox)
         is_rule = said not in ("once", "no")
         if (all_of or pattern is not None) and not is_rule:
             raise bad(f"{said} is for the connections of this question alone, and not a rule")
@@ -387,6 +333,16 @@ class QuestionDesk:
                 raise bad(
                     f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
                 )
+
+    def cell_of(self, identity: str) -> str | None:
+        """Whose open question has this id; None where there is none."""
+        found = (cell for cell, asked in self._open.items() for each in asked if each.id == identity)
+        return next(found, None)
+
+    def _token_of(self, only: Collection[str] | None) -> int:
+        if only is None:
+            return self._token
+        return max((self._changed.get(each, 0) for each in only), default=0) or self._first
 
     async def _sandboxes(self, cells: set[str]) -> dict[str, StoredSandbox]:
         if not cells:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from irons_local import clocks
 from irons_local.config.upstream import Upstream
+from irons_local.control.egress import locked
 from irons_local.control.egress.rules_input import refuse_ended, shown
 from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
 from irons_local.control.store import changelog, sandboxes
@@ -216,7 +217,8 @@ class Egress:
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
             done = tuple(
-                ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule)) for rule in rules
+                ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule, self.never()))
+                for rule in rules
             )
             also(connection)
             return done, _mode(connection, sandbox)
@@ -294,6 +296,7 @@ class Egress:
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
             changed = rulebook.replace(connection, _identity(sandbox), new)
+            locked.check_rules((each.after for each in changed if each.after), self.never())
             for each in changed:
                 changelog.record_rule(connection, each, sandbox)
             after = _revision(connection, None if sandbox is None else sandboxes.get(connection, sandbox.id))
@@ -424,6 +427,7 @@ class Egress:
 
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[StoredSandbox, dict[str, Any]]]]:
             sandbox = _scope(connection, name)
+            locked.check_scope(sandbox)
             answer = work(connection, sandbox)
             _check_size(self._judged(connection, [sandbox])[0].to_json())
             found = self._policies(connection, None if sandbox is None else sandbox.id)
@@ -521,6 +525,8 @@ def _revision(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
     before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
+    if before != mode:
+        locked.check_mode(mode)
     if sandbox is not None:
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
@@ -533,7 +539,9 @@ def _over(rule: Rule, now: Moment) -> bool:
     return rule.until is not None and rule.until.over(now)
 
 
-def _put(connection: sqlite3.Connection, sandbox: StoredSandbox | None, rule: Rule) -> bool:
+def _put(
+    connection: sqlite3.Connection, sandbox: StoredSandbox | None, rule: Rule, never: tuple[Pattern, ...]
+) -> bool:
     """Put a rule; False where it was already there, unchanged.
 
     Raises:
@@ -541,6 +549,7 @@ def _put(connection: sqlite3.Connection, sandbox: StoredSandbox | None, rule: Ru
     """
     change = rulebook.put(connection, _identity(sandbox), rule)
     if change is not None:
+        locked.check_rules((rule,), never)
         if rule.until is not None and change.before is not None and change.before.until is None:
             who = "all sandboxes" if sandbox is None else sandbox.name
             scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"

@@ -88,7 +88,7 @@ class Lifecycle:
                 if each.variables:
                     await asyncio.to_thread(self._variables.keep, each.sandbox.id, each.variables)
             try:
-                await self._store.write(lambda connection: insert_all(connection, new))
+                await self._store.write(lambda connection: insert_all(connection, new, self._egress.never()))
             except BaseException:
                 for each in new:
                     self._variables.forget(each.sandbox.id)
@@ -102,6 +102,10 @@ class Lifecycle:
         """Remove a sandbox of this name that could never be made: it holds nothing, and its name is wanted."""
         found = await self._store.read(lambda connection: sandboxes.find(connection, name))
         if found is None or found.name != name or refusal(found, self.state(found), Verb.CREATE) is not None:
+            return
+        origin = ORIGIN.get()
+        if origin.owner and found.creator != origin.owner:
+            # Its name is taken, to one who did not create it.
             return
         _log.info("%s (%s) could not be made, and is removed to make room for another", found.name, found.id)
         with contextlib.suppress(HttpError):

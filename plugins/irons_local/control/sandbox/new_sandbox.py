@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from irons_local.control.egress import locked
 from irons_local.control.sandbox.change_records import record_created
 from irons_local.control.schema.errors import conflict
 from irons_local.control.store import rules, sandboxes, snapshots, terms
+from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.control.store.terms import Terms
+from irons_policy.patterns import Pattern
 from irons_policy.rules import Rule
 
 
@@ -34,14 +38,23 @@ class RequestedSandbox(NamedTuple):
     origin: str = ""
 
 
-def insert_all(connection: sqlite3.Connection, new: Sequence[RequestedSandbox]) -> None:
-    """Store sandboxes with their modes, rules and terms, and record that they were created.
+def insert_all(
+    connection: sqlite3.Connection, new: Sequence[RequestedSandbox], never: Sequence[Pattern]
+) -> None:
+    """Store sandboxes with their modes, rules, terms and creator, and record that they were created.
+
+    Args:
+        connection: in a write transaction.
+        new: what is to be made.
+        never: what no person is asked about, `[ask] never`.
 
     Raises:
-        HttpError: a name is taken, or the snapshot that one starts from is gone.
+        HttpError: a name is taken, the snapshot that one starts from is gone, or the API key may not have such a mode or rule.
     """
     for each in new:
-        sandbox = each.sandbox
+        sandbox = replace(each.sandbox, creator=ORIGIN.get().key_id or "")
+        locked.check_mode(sandbox.mode)
+        locked.check_rules(each.rules, never)
         if sandbox.snapshot:
             # In this transaction: from now on its removal is refused.
             snapshots.get(connection, sandbox.snapshot)

@@ -24,6 +24,11 @@ def bad(text: str) -> HttpError:
     return HttpError(400, text)
 
 
+def forbidden(text: str, hint: str = "") -> HttpError:
+    """403: the request is fine, but not with this API key."""
+    return HttpError(403, text, hint)
+
+
 def missing(text: str, hint: str = "") -> HttpError:
     """404: there is no such thing. Without a hint, clients point at the list of sandboxes."""
     return HttpError(404, text, hint)

@@ -60,6 +60,7 @@ class Origin(NamedTuple):
         face: the kind of client, as the client claims it.
         request: the id of the request.
         pid: the process at the other end of the unix socket; not recorded.
+        role: what the API key may do, one of `KEY_ROLES`; not recorded.
     """
 
     uid: int | None = None
@@ -68,6 +69,12 @@ class Origin(NamedTuple):
     face: str = ""
     request: str = ""
     pid: int | None = None
+    role: str = "admin"
+
+    @property
+    def owner(self) -> str:
+        """The id of a key that may do only with what it created; empty for any other."""
+        return self.key_id or "" if self.role == "user" else ""
 
 
 ITSELF: Final = Origin()

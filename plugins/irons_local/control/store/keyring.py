@@ -40,10 +40,10 @@ class KeyRing:
             await self._store.write(lambda connection: keys.touch(connection, key.id))
         return key
 
-    async def create(self, label: str) -> tuple[StoredKey, str]:
+    async def create(self, label: str, role: str) -> tuple[StoredKey, str]:
         """Make a key; see `keys.create`."""
         try:
-            return await self._store.write(lambda connection: keys.create(connection, label))
+            return await self._store.write(lambda connection: keys.create(connection, label, role))
         finally:
             self._changed()
 

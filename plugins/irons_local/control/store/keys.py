@@ -22,35 +22,37 @@ class StoredKey:
         label: a person's own words.
         created_at: microseconds since 1970.
         used_at: microseconds since 1970, to the minute; None for never.
+        role: one of `KEY_ROLES`: what it may do.
     """
 
     id: str
     label: str
     created_at: int
     used_at: int | None
+    role: str = "admin"
 
 
-def create(connection: sqlite3.Connection, label: str) -> tuple[StoredKey, str]:
+def create(connection: sqlite3.Connection, label: str, role: str) -> tuple[StoredKey, str]:
     """Make a key.
 
     Returns:
         What is known of it, and the key itself, which is not stored and cannot be shown again.
     """
     secret = _PREFIX + secrets.token_urlsafe(32)
-    key = StoredKey(id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None)
+    key = StoredKey(
+        id=f"key_{secrets.token_hex(6)}", label=label, created_at=times.now(), used_at=None, role=role
+    )
     connection.execute(
-        "INSERT INTO keys (id, label, hash, created_at) VALUES (?, ?, ?, ?)",
-        (key.id, key.label, hash_of(secret), key.created_at),
+        "INSERT INTO keys (id, label, hash, created_at, role) VALUES (?, ?, ?, ?, ?)",
+        (key.id, key.label, hash_of(secret), key.created_at, key.role),
     )
-    changelog.record(
-        connection, changelog.What.KEY_MADE, subject=key.label, after={"id": key.id, "label": key.label}
-    )
+    changelog.record(connection, changelog.What.KEY_MADE, subject=key.label, after=_told(key))
     return key, secret
 
 
 def all_of(connection: sqlite3.Connection) -> list[StoredKey]:
     """Every key, oldest first."""
-    rows = connection.execute("SELECT id, label, created_at, used_at FROM keys ORDER BY created_at, id")
+    rows = connection.execute("SELECT id, label, created_at, used_at, role FROM keys ORDER BY created_at, id")
     return [StoredKey(**dict(row)) for row in rows]
 
 
@@ -61,14 +63,13 @@ def revoke(connection: sqlite3.Connection, name: str) -> int:
         How many keys the name means; with any other number than 1 nothing was done.
     """
     found = connection.execute(
-        "SELECT id, label FROM keys WHERE id = :name OR label = :name", {"name": name}
+        "SELECT id, label, created_at, used_at, role FROM keys WHERE id = :name OR label = :name",
+        {"name": name},
     ).fetchall()
     if len(found) == 1:
-        identity, label = found[0]
-        connection.execute("DELETE FROM keys WHERE id = ?", (identity,))
-        changelog.record(
-            connection, changelog.What.KEY_REVOKED, subject=label, before={"id": identity, "label": label}
-        )
+        key = StoredKey(**dict(found[0]))
+        connection.execute("DELETE FROM keys WHERE id = ?", (key.id,))
+        changelog.record(connection, changelog.What.KEY_REVOKED, subject=key.label, before=_told(key))
     return len(found)
 
 
@@ -78,13 +79,18 @@ def by_hash(connection: sqlite3.Connection) -> dict[bytes, StoredKey]:
     A key has 256 random bits, so a plain hash of it cannot be guessed back, and looking it up by its hash tells
     nothing about others by the time it takes.
     """
-    rows = connection.execute("SELECT hash, id, label, created_at, used_at FROM keys")
+    rows = connection.execute("SELECT hash, id, label, created_at, used_at, role FROM keys")
     return {bytes(hashed): StoredKey(*rest) for hashed, *rest in map(tuple, rows)}
 
 
 def touch(connection: sqlite3.Connection, identity: str) -> None:
     """Remember that a key was used now."""
     connection.execute("UPDATE keys SET used_at = ? WHERE id = ?", (times.now(), identity))
+
+
+def _told(key: StoredKey) -> dict[str, str]:
+    """What the change log has of a key."""
+    return {"id": key.id, "label": key.label, "role": key.role}
 
 
 def hash_of(secret: str) -> bytes:

@@ -258,6 +258,14 @@ _ASK = """
 -- not open a database of this version.
 """
 
+_ROLES = """
+-- What a key may do; those from before could do all. And which key created a sandbox; empty for whoever may do all.
+ALTER TABLE keys ADD COLUMN role TEXT NOT NULL DEFAULT 'admin';
+ALTER TABLE sandboxes ADD COLUMN creator TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN creator TEXT NOT NULL DEFAULT '';
+ALTER TABLE subjects ADD COLUMN creator TEXT NOT NULL DEFAULT '';
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -273,5 +281,6 @@ MIGRATIONS: tuple[str, ...] = (
     _RULE_ENDS,
     _SNAPSHOTS,
     _ASK,
+    _ROLES,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

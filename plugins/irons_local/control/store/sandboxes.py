@@ -94,6 +94,7 @@ class StoredSandbox:
         entrypoint: it runs the entrypoint of its image at each start.
         note: a text of whoever created it.
         snapshot: id of the snapshot that it is being made from; "" for none, and once it is made.
+        creator: id of the API key that created it; "" where that was by the unix socket, or before keys had roles.
     """
 
     id: str
@@ -119,6 +120,7 @@ class StoredSandbox:
     entrypoint: bool = field(default=False, metadata=_option(_ENTRYPOINT, bool))
     note: str = field(default="", metadata=_option(text(LONGEST_NOTE), plain, shown=True))
     snapshot: str = ""
+    creator: str = ""
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -179,7 +181,10 @@ def insert(connection: sqlite3.Connection, sandbox: StoredSandbox) -> None:
     marks = ", ".join("?" * len(values))
     sql = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 (names of ours)
     connection.execute(sql, tuple(values.values()))
-    connection.execute("INSERT INTO subjects (sandbox, name) VALUES (?, ?)", (sandbox.id, sandbox.name))
+    connection.execute(
+        "INSERT INTO subjects (sandbox, name, creator) VALUES (?, ?, ?)",
+        (sandbox.id, sandbox.name, sandbox.creator),
+    )
 
 
 def all_of(connection: sqlite3.Connection) -> list[StoredSandbox]:

@@ -37,6 +37,7 @@ class StoredSnapshot:
         disk: limit in bytes.
         entrypoint: it ran the entrypoint of its image at each start.
         created_at: microseconds since 1970.
+        creator: id of the API key that created its sandbox; see `StoredSandbox`.
     """
 
     id: str
@@ -56,6 +57,7 @@ class StoredSnapshot:
     disk: int | None
     entrypoint: bool
     created_at: int
+    creator: str = ""
 
     @classmethod
     def of(cls, sandbox: StoredSandbox, name: str | None, note: str) -> StoredSnapshot:
@@ -78,6 +80,7 @@ class StoredSnapshot:
             disk=sandbox.disk,
             entrypoint=sandbox.entrypoint,
             created_at=times.now(),
+            creator=sandbox.creator,
         )
 
 
