@@ -99,6 +99,17 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
     ),
     (
         CONTROL_TO_WORKER,
+        messages.WatchQuestions(3.0, 4.0, 2, {"sb_1": {"lease": 1.0, "hold": 4.0, "keys": 3}}),
+        {
+            "op": "questions.watch",
+            "lease": 3.0,
+            "hold": 4.0,
+            "keys": 2,
+            "cells": {"sb_1": {"lease": 1.0, "hold": 4.0, "keys": 3}},
+        },
+    ),
+    (
+        CONTROL_TO_WORKER,
         messages.ReplyQuestion("sb_1", "a.example", 443, "once", 7),
         {
             "op": "questions.reply",

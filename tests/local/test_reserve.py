@@ -78,7 +78,9 @@ class _Bounded:
 
 
 def _fill(connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT INTO keys VALUES ('k', zeroblob(0) || hex(zeroblob(50000)), x'00', 0, NULL)")
+    connection.execute(
+        "INSERT INTO keys VALUES ('k', zeroblob(0) || hex(zeroblob(50000)), x'00', 0, NULL, 'admin')"
+    )
 
 
 @pytest.mark.parametrize(("last", "left"), [(False, 3), (True, 2)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.control.store import database, migrations
+from irons_local.control.store import database, keys, migrations
 from irons_local.control.store.database import Store, StoreError
 
 
@@ -107,6 +107,21 @@ def test_an_older_database_becomes_as_a_fresh_one(
     assert ("holds", "sandbox", "TEXT") in found
 
 
+def test_keys_from_before_roles_may_do_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of an older database is `admin`, and its sandboxes are no user's."""
+    with monkeypatch.context() as before:
+        before.setattr(database, "MIGRATIONS", migrations.MIGRATIONS[:14])
+        with closing(Store(path)) as old:
+            old.write_now(
+                lambda connection: connection.execute(
+                    "INSERT INTO keys (id, label, hash, created_at) VALUES ('key_1', 'laptop', x'00', 1)"
+                )
+            )
+    with closing(Store(path)) as new:
+        (key,) = new.write_now(keys.all_of)
+    assert (key.label, key.role) == ("laptop", "admin")
+
+
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that cannot be done leaves the database as it was, for the version it had."""
     Store(path).close()
@@ -158,7 +173,8 @@ def test_damage_inside_is_one_line(path: Path) -> None:
     with closing(Store(path)) as fine:
         fine.write_now(
             lambda each: each.executemany(
-                "INSERT INTO keys VALUES (?, 'x', ?, 0, 0)", [(str(n), os.urandom(200)) for n in range(500)]
+                "INSERT INTO keys VALUES (?, 'x', ?, 0, 0, 'admin')",
+                [(str(n), os.urandom(200)) for n in range(500)],
             )
         )
     data = bytearray(path.read_bytes())
@@ -176,7 +192,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(opened: Store) -> None:
 
     def much(connection: sqlite3.Connection) -> None:
         connection.executemany(
-            "INSERT INTO keys VALUES (?, 'x', ?, 0, 0)", [(str(n), os.urandom(2_000)) for n in range(100)]
+            "INSERT INTO keys VALUES (?, 'x', ?, 0, 0, 'admin')",
+            [(str(n), os.urandom(2_000)) for n in range(100)],
         )
 
     limit(1)

@@ -186,9 +186,9 @@ def test_api_keys_are_authors_and_subjects(tmp_path: Path) -> None:
             await lab.client.delete("/keys/laptop")
             found = await changes(lab)
             assert brief(found) == [
-                ("key-made", "", "laptop", None, {"id": made["id"], "label": "laptop"}),
+                ("key-made", "", "laptop", None, {"id": made["id"], "label": "laptop", "role": "admin"}),
                 ("rule-added", "", "a.example", None, {"list": "allow"}),
-                ("key-revoked", "", "laptop", {"id": made["id"], "label": "laptop"}, None),
+                ("key-revoked", "", "laptop", {"id": made["id"], "label": "laptop", "role": "admin"}, None),
             ]
             assert [each["by"] for each in found] == ["uid", "key", "uid"]
             rule = found[1]

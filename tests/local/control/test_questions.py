@@ -431,3 +431,31 @@ def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch)
         await asyncio.gather(running, return_exceptions=True)
 
     run(renewed())
+
+
+def test_who_watches_one_sandbox_holds_no_other() -> None:
+    """Its own lease and keys go to that cell, in one message with those for all; where others watch all, the longer one counts."""
+    now = 100.0
+    workers = Heard()
+    nothing: Any = None
+    watching = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now).watchers
+    assert watching.watch(0.0, 1.0, ("sb_1",))
+    assert workers.watched[-1][0] < 0.001
+    assert workers.cells[-1] == {"sb_1": {"lease": LEASE, "hold": 4.0, "keys": 1}}
+    assert watching.watched(("sb_1", "sb_2"))
+    assert not watching.watched(("sb_2",))
+    assert not watching.watched()
+    assert not watching.watch(0.0, KEYS_WITHIN + 1, ("sb_2",))
+    # A notifier that holds nothing leaves it held.
+    watching.listen(2.0, hold=False)
+    assert workers.watched[-1] == (LEASE, NOT_HELD, 0)
+    assert workers.cells[-1]["sb_1"] == {"lease": LEASE, "hold": 4.0, "keys": 1}
+    now += 2.0
+    watching.watch(0.0, 0.0)
+    assert workers.watched[-1] == (LEASE, 4.0, 1)
+    assert workers.cells[-1]["sb_1"] == {"lease": LEASE, "hold": 4.0, "keys": 2}
+    now += LEASE
+    # No one watches it any more: as all, and with its keys, so that no key seems pressed.
+    watching.listen(2.0, hold=False)
+    assert workers.cells[-1]["sb_1"] == {"lease": LEASE, "hold": NOT_HELD, "keys": 2}
+    assert not watching.watched(("sb_1",))

@@ -64,6 +64,21 @@ def get(stand: Stand, host: str = OTHER) -> Program:
     return stand.connect(host, 80).send(GET % host.encode())
 
 
+def test_one_who_watches_another_sandbox_holds_nothing_here(shared: Stand) -> None:
+    """A lease for some cells is for those alone; the rest is refused at once, as where no one watches."""
+    ask(shared)
+    own = {"lease": LONG, "hold": LONG, "keys": 1}
+    shared.ask("questions.watch", lease=1e-9, hold=LONG, keys=0, cells={"sb_00000000000000bb": own})
+    with get(shared) as refused:
+        assert refused.read(12) == REFUSED
+    assert not [each for each in shared.records() if each.get("cause") == "asked"]
+    shared.ask("questions.watch", lease=1e-9, hold=LONG, keys=0, cells={CELL: own})
+    with get(shared) as held:
+        asked(shared)
+        assert reply(shared, "once") == 1
+        assert held.read(12) == OK
+
+
 def test_nobody_watches(shared: Stand) -> None:
     """It is refused at once, with the page and the record of `deny`."""
     ask(shared)

@@ -257,7 +257,9 @@ class QuestionDesk:
             (each for asked in self._open.values() for each in asked if each.id == identity), None
         )
         known = {} if question is None else await self._sandboxes({question.cell})
-        if question is None or question.cell not in known or identity in self._answering:
+        # Another answer may have been carried out while the sandbox was read.
+        over = self.cell_of(identity) is None or identity in self._answering
+        if question is None or question.cell not in known or over:
             raise _gone(identity)
         sandbox = known[question.cell]
         locked.check_scope(None if all_of else sandbox)
