@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 from irons.testing import Runner
 from irons_local.control.store import keys
@@ -16,7 +17,7 @@ def test_local_status_says_what_keys_may_do(run_irons: Runner) -> None:
     paths = Paths.of(run_irons.env).create()
     with closing(Store(paths.database)) as store:
         for label, role in (("laptop", "admin"), ("ci\x1b[2J", "admin"), ("bob", "user")):
-            store.write_now(lambda connection, made=(label, role): keys.create(connection, *made))
+            store.write_now(partial(keys.create, label=label, role=role))
     said = run_irons("local", "status").err
     assert "API keys: 2 admin, 1 user\n" in said
     (line,) = [each for each in said.splitlines() if "may do all" in each]
