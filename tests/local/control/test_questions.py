@@ -438,7 +438,7 @@ def test_who_watches_one_sandbox_holds_no_other() -> None:
     now = 100.0
     workers = Heard()
     nothing: Any = None
-    watching = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now).watchers
+    watching = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing).watchers
     assert watching.watch(0.0, 1.0, ("sb_1",))
     assert workers.watched[-1][0] < 0.001
     assert workers.cells[-1] == {"sb_1": {"lease": LEASE, "hold": 4.0, "keys": 1}}
