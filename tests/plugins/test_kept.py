@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
@@ -23,7 +19,7 @@ from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.connect.connect_info import entrance
-from irons_plugins.ssh.connect.kept import end_all, end_kept, has_ended, over_kept
+from irons_plugins.ssh.connect.kept import end_all, end_kept, over_kept
 
 from .conftest import Irons, Sshd, until
 
@@ -194,33 +190,6 @@ def test_a_dead_connection_is_replaced(into: Irons) -> None:
     until(lambda: ended(pid))
     assert into("exec", "one", "--", "true").returncode == 0
     assert master(sockets(into)[0]) != pid
-
-
-@pytest.mark.parametrize(("greeting", "over"), [(b"\0\0\0\x0c", False), (b"", True)], ids=["lives", "ends"])
-def test_a_connection_that_is_about_to_end_counts_as_ended(
-    greeting: bytes, over: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A master that lost its connection may listen a moment longer than its clients are served, and greets no one any more."""
-    monkeypatch.setattr("irons_plugins.ssh.connect.kept._END_WITHIN", 600.0)
-    with (
-        tempfile.TemporaryDirectory(prefix="irons-") as directory,
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening,
-    ):
-        path = f"{directory}/one"
-        way = cast("Any", SimpleNamespace(options=(("ControlPath", path),)))
-        assert has_ended(way)
-        listening.bind(path)
-        listening.listen()
-
-        def serve() -> None:
-            one, _ = listening.accept()
-            with one:
-                one.sendall(greeting)
-
-        serving = threading.Thread(target=serve)
-        serving.start()
-        assert has_ended(way) == over
-        serving.join()
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["all", "one"])

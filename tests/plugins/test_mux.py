@@ -18,7 +18,10 @@ import pytest
 from irons.errors import IronsError
 from irons_plugins.ssh.openssh import subprocess
 from irons_plugins.ssh.openssh.child import PIPE
+from irons_plugins.ssh.openssh.exit_codes import CONNECTION_LOST, SESSION_KILLED
 from irons_plugins.ssh.openssh.mux import (
+    ALIVE,
+    ALIVE_CHECK,
     EXIT_MESSAGE,
     FAILURE,
     HELLO,
@@ -34,6 +37,7 @@ WITHIN = 30.0
 SOON = 0.05
 """Seconds for what never comes."""
 OPENED = (SESSION_OPENED, struct.pack(">II", 1, 0))
+EXITED = (EXIT_MESSAGE, struct.pack(">II", 1, 7))
 GREETING = (HELLO, struct.pack(">I", VERSION))
 
 
@@ -42,6 +46,7 @@ class Master:
 
     Attributes:
         greeting: what it greets with; a client that is not content asks for nothing.
+        lives: whether it lives on once its session is over, and answers the witness.
         command: the line of the request; None where there was no request.
     """
 
@@ -51,6 +56,7 @@ class Master:
         self.listening.bind(self.path)
         self.listening.listen()
         self.greeting: tuple[tuple[int, bytes], ...] = (GREETING,)
+        self.lives = True
         self.command: bytes | None = None
         self.descriptors: list[int] = []
         self.thread: threading.Thread | None = None
@@ -66,9 +72,21 @@ class Master:
                     then(connection)
                 finally:
                     self.close()
+                    if not self.lives:
+                        self.listening.close()
+            if self.lives and self.command is not None:
+                self._answer()
 
         self.thread = threading.Thread(target=run)
         self.thread.start()
+
+    def _answer(self) -> None:
+        witness, _ = self.listening.accept()
+        with witness, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(witness, GREETING)
+            asked = struct.pack(">IIIIII", 8, HELLO, VERSION, 8, ALIVE_CHECK, 1)
+            if witness.recv(len(asked), socket.MSG_WAITALL) == asked:
+                send(witness, (ALIVE, struct.pack(">II", 1, os.getpid())))
 
     def close(self) -> None:
         """Close what the client handed over."""
@@ -212,20 +230,22 @@ def test_where_a_master_refuses_nothing_is_left(master: Master, before: set[Path
 
 def test_a_master_that_goes_before_its_answer_is_a_lost_connection(master: Master) -> None:
     """The program may run, so nothing takes its place: the session has ended as one that was lost."""
+    master.lives = False
     master.serve(lambda _: None)
     session = opened(master)
     assert session is not None
-    assert session.wait() == 255
+    assert session.wait() == CONNECTION_LOST
     close_pipes(session)
 
 
 def test_a_lost_connection_is_one_within_a_limit_too(master: Master) -> None:
     """There is nothing to wait for any more, so the limit is none."""
+    master.lives = False
     master.serve(lambda _: None)
     session = opened(master)
     assert session is not None
     assert session.fileno() is None
-    assert subprocess._wait(session, lambda: time.monotonic() + WITHIN) == 255
+    assert subprocess._wait(session, lambda: time.monotonic() + WITHIN) == CONNECTION_LOST
     close_pipes(session)
 
 
@@ -258,12 +278,28 @@ def test_where_no_master_listens_there_is_no_session(tmp_path: Path) -> None:
     assert open_session(none, "true", PIPE, PIPE, PIPE, within=WITHIN, answered_within=WITHIN) is None
 
 
-def test_a_lost_connection_is_openssh_s_own_failure(master: Master) -> None:
-    """Without an exit code the program ended as OpenSSH says of a connection that broke: 255."""
-    master.serve(lambda connection: send(connection, OPENED))
+@pytest.mark.parametrize("limited", [False, True], ids=["no limit", "limit"])
+@pytest.mark.parametrize(
+    ("messages", "lives", "code"),
+    [
+        ((OPENED, EXITED), True, 7),
+        ((OPENED, EXITED), False, CONNECTION_LOST),
+        ((OPENED,), True, SESSION_KILLED),
+        ((OPENED,), False, CONNECTION_LOST),
+    ],
+    ids=["over", "lost after its code", "no code", "lost"],
+)
+def test_a_code_counts_only_where_the_master_lives(
+    master: Master, messages: tuple[tuple[int, bytes], ...], lives: bool, code: int, limited: bool
+) -> None:
+    """A master that ends with its connection may hold output that comes no more; one that lives has written all of it."""
+    master.lives = lives
+    master.serve(lambda connection: send(connection, *messages))
     session = opened(master)
     assert session is not None
-    assert session.wait() == 255
+    deadline = (lambda: time.monotonic() + WITHIN) if limited else None
+    assert subprocess._wait(session, deadline) == code
+    assert session.wait(0) == code
     close_pipes(session)
 
 

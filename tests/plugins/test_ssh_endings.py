@@ -15,6 +15,7 @@ from irons_plugins.ssh.connect.connect_info import Entrance
 from irons_plugins.ssh.connect.target import Target
 from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.openssh.endings import Aftermath, SshEnding, aftermath, ending, signal_text
+from irons_plugins.ssh.openssh.exit_codes import CONNECTION_LOST, SESSION_KILLED
 from irons_plugins.ssh.openssh.marks import Marks
 
 TOKEN = "0" * 32
@@ -48,7 +49,7 @@ def failed(told: SshEnding) -> str:
 
 def test_a_program_that_ended() -> None:
     """Its code is its own, no matter what OpenSSH exits with; time and signals have their sentence."""
-    assert concluded("began", "ended 255 no") == SshEnding(255)
+    assert concluded("began", "ended 255 no", code=254) == SshEnding(255)
     assert concluded("began", "ended 124 no", code=124) == SshEnding(124)
     assert concluded("began", "ended 124 time", code=124).sentence.startswith("timed out after 3 s")
     told = concluded("began", "ended 143 yes", after=Aftermath(gone="one is stopping"))
@@ -69,7 +70,23 @@ def test_a_shell_that_memory_ran_out_for() -> None:
     """Where the shell around the program was killed for memory, that is reported."""
     told = concluded("began", after=Aftermath(out_of_memory=True))
     assert told == SshEnding(137, 9, "out of memory")
-    assert failed(concluded("began")) == "the shell that ran the program in one was killed"
+    killed = "the shell that ran the program in one was killed"
+    assert failed(concluded("began", code=SESSION_KILLED)) == killed
+    assert failed(concluded("began", "killed", code=254)) == killed
+    unsure = "the connection to one was lost, or the shell that ran the program there was killed"
+    assert failed(concluded("began")) == unsure
+
+
+@pytest.mark.parametrize(("code", "log"), [(CONNECTION_LOST, ""), (255, ""), (255, "client_loop: x")])
+def test_output_that_may_be_missing(code: int, log: str) -> None:
+    """Where the connection ended before the session did, an exit code of 0 does not count: the last output may not have come."""
+    end = "; the program ended with code 0, and the end of its output may be missing"
+    told = concluded("began", "ended 0 no", code=code, log=log, after=Aftermath(gone="one is stopped"))
+    assert failed(told) == f"the connection to one was lost: one is stopped{end}"
+    assert failed(concluded("began", code=code, log="x")) == "the connection to one was lost"
+    assert failed(concluded(code=code, log="client_loop: x")) == "the connection to one was lost"
+    # What a signal killed has failed as it is.
+    assert concluded("began", "ended 137 yes", code=code).code == 137
 
 
 def test_an_end_that_only_openssh_tells() -> None:
@@ -88,7 +105,10 @@ def test_openssh_that_was_killed_here() -> None:
     """The end of OpenSSH itself is not taken for the end of the program, or of its shell."""
     assert failed(concluded("began", code=-9)) == "ssh was killed on this machine by signal 9 (KILL)"
     assert failed(concluded(code=-15)) == "ssh was killed on this machine by signal 15 (TERM)"
-    assert concluded("began", "ended 0 no", code=-9) == SshEnding(0)
+    told = failed(concluded("began", "ended 0 no", code=-9))
+    assert told.startswith(
+        "ssh was killed on this machine by signal 9 (KILL); the program ended with code 0, and"
+    )
 
 
 def test_signals_have_names() -> None:

@@ -39,7 +39,9 @@ def test_marks_are_taken_out_and_nothing_else(
     first, rest = b"".join(before), b"".join(after)
     text = MARK + b"began\n" + first + MARK + b"alive\n" + MARK + b"ended 137 yes\n" + rest
     marks, out = read(text, cuts)
-    assert out == first + rest
+    # What OpenSSH writes last is its own.
+    assert out == first + rest.removesuffix(CLOSED)
+    assert marks.closed == rest.endswith(CLOSED)
     assert marks.began is not None
     assert marks.end == (137, "yes")
 
@@ -53,13 +55,16 @@ def test_what_is_not_a_mark_is_read_over() -> None:
 
 
 def test_openssh_says_last_that_the_connection_was_closed() -> None:
-    """OpenSSH's own line at the very end is not the program's; the same line of a program that ended is."""
+    """OpenSSH's own line at the very end is not the program's, which had no say after its end."""
     marks, out = read(b"text\n" + CLOSED)
     assert (marks.closed, out) == (True, b"text\n")
     marks, out = read(CLOSED + b"text\n")
     assert (marks.closed, out) == (False, CLOSED + b"text\n")
     marks, out = read(CLOSED + MARK + b"ended 0 no\n")
     assert (marks.closed, out) == (False, CLOSED)
+    marks, out = read(MARK + b"ended 0 no\n" + CLOSED)
+    assert (marks.closed, out) == (True, b"")
+    assert read(MARK + b"killed\n")[0].killed
 
 
 def test_what_can_be_known_to_be_the_programs_is_not_held_back() -> None:

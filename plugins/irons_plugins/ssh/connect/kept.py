@@ -107,25 +107,6 @@ def kept_socket(way: Entrance) -> str | None:
     return path.replace("%%", "%")
 
 
-def has_ended(way: Entrance) -> bool:
-    """Tell whether a way leads over a kept connection that is there no more, or that is about to end.
-
-    A master that lives greets whoever connects. One that has lost its connection lets its clients go first, and then its socket.
-    """
-    path = kept_socket(way)
-    if path is None:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_END_WITHIN)
-        try:
-            sock.connect(path)
-            return not sock.recv(1)
-        except TimeoutError:
-            return False
-        except OSError:
-            return True
-
-
 def over_existing(ctx: Context, way: Entrance) -> Entrance:
     """Return the way over a connection that is kept already, for a program that takes this process's place; else the way as it was."""
     place = _place(ctx.settings, way)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from irons.terminal.cells import rows
 from irons.text import clean
+from irons_plugins.ssh.openssh.subprocess import write_all
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -51,8 +51,7 @@ class Shared:
             self._stream.write(data.decode(errors="backslashreplace"))
             return
         self._stream.flush()
-        while data:
-            data = data[os.write(descriptor, data) :]
+        write_all(descriptor, data)
 
 
 def _printable(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from irons.command import FAILED_ITSELF
 from irons.errors import TimedOut
 from irons.record import NamedTuple
-from irons_plugins.ssh.connect.kept import has_ended, kept_socket, over_kept
+from irons_plugins.ssh.connect.kept import kept_socket, over_kept
 from irons_plugins.ssh.connect.workdir import Workdir
 from irons_plugins.ssh.ending.log import SshLog
 from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
@@ -26,8 +26,8 @@ from irons_plugins.ssh.openssh.endings import (
     ending,
     interrupted,
     out_of_time,
+    was_lost,
 )
-from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED
 from irons_plugins.ssh.openssh.marks import Marks
 from irons_plugins.ssh.openssh.subprocess import Kept, Sink, Sinks, run_piped, writer
 
@@ -151,15 +151,15 @@ def _run(
             _end(ctx, way, token)
             return ran(interrupted(error), error)
         except TimedOut:
-            code = OPENSSH_FAILED
             if marks.end is None:
                 _end(ctx, way, token)
                 return ran(out_of_time(limit or 0.0))
+            # Something that the program has left there held on to the session.
+            code = marks.end.code
         _pass(marks.finish(), stderr)
-    # Of a kept connection that was lost OpenSSH says nothing.
-    marks.closed = marks.closed or (marks.end is None and has_ended(way))
     unwritten = "" if stdout is None else stdout.error
-    return ran(ending(way, marks, code, log, _aftermath(ctx, way, marks), limit or 0.0, unwritten))
+    after = _aftermath(ctx, way, marks, lost=was_lost(marks, code, log))
+    return ran(ending(way, marks, code, log, after, limit or 0.0, unwritten))
 
 
 class _Checked:
@@ -212,8 +212,10 @@ def _pass(data: bytes, sink: Sink) -> None:
             sink(data)
 
 
-def _aftermath(ctx: Context, way: Entrance, marks: Marks) -> Aftermath:
+def _aftermath(ctx: Context, way: Entrance, marks: Marks, *, lost: bool) -> Aftermath:
     """Ask the server only where it can know more: the connection was lost, or the program failed where kills are counted."""
+    if lost and marks.end is not None and marks.end.killed != "time":
+        return aftermath(ctx, way)
     if marks.failed or (marks.end is not None and (marks.end.killed == "time" or marks.end.code == 0)):
         return Aftermath()
     if marks.end is not None and way.target.oom_kills is None:

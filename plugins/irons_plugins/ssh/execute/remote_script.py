@@ -150,7 +150,7 @@ if [ -n "$irons_dog" ]; then
     exit 124
   fi
 fi
-[ -n "$irons_code" ] || { end_them; exit 255; }
+[ -n "$irons_code" ] || { end_them; mark killed >&5; exit 254; }
 irons_killed=no
 irons_told=${irons_said##*!} irons_told=${irons_told%%=*}
 case $irons_told in
@@ -171,6 +171,8 @@ elif [ "$irons_code" -gt 128 ]; then
   esac
 fi
 mark ended "$irons_code" "$irons_killed" >&5
+# The mark has the code; 255 is what OpenSSH says of a connection that was lost.
+[ "$irons_code" != 255 ] || exit 254
 exit "$irons_code"
 """
 )

@@ -9,7 +9,7 @@ from irons.command import FAILED_ITSELF
 from irons.errors import ApiError, Conflict, IronsError, NotFound
 from irons.record import NamedTuple
 from irons.text import clean, size_text
-from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED, OUT_OF_TIME
+from irons_plugins.ssh.openssh.exit_codes import CONNECTION_LOST, OPENSSH_FAILED, OUT_OF_TIME, SESSION_KILLED
 from irons_plugins.ssh.openssh.marks import ProgramEnd
 from irons_plugins.ssh.openssh.subprocess import Signalled
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from irons_plugins.ssh.connect.connect_info import Entrance
     from irons_plugins.ssh.ending.log import SshLog
     from irons_plugins.ssh.openssh.marks import Marks
+
+
+_AFTER_LOGIN = "client_loop: "
+"""Begins what OpenSSH logs of a connection that breaks off once a session is asked for."""
 
 
 class SshEnding(NamedTuple):
@@ -102,6 +106,17 @@ def interrupted(error: KeyboardInterrupt) -> SshEnding:
     )
 
 
+def was_lost(marks: Marks, code: int, log: SshLog) -> bool:
+    """Tell whether the connection, or OpenSSH, ended before the session did, so that what the program wrote last may be missing.
+
+    An exit code does not prove the contrary: servers send it before what is still in their pipes.
+    """
+    if code == CONNECTION_LOST or code < 0 or marks.closed:
+        return True
+    # The sandbox's part never exits with OpenSSH's own code.
+    return code == OPENSSH_FAILED and (marks.end is not None or bool(log.lines()))
+
+
 def ending(
     way: Entrance, marks: Marks, code: int, log: SshLog, after: Aftermath, limit: float, unwritten: str = ""
 ) -> SshEnding:
@@ -110,15 +125,16 @@ def ending(
     Args:
         way: Where it ran.
         marks: What the sandbox's part reported.
-        code: OpenSSH's exit code; -n where signal n killed it on this machine.
+        code: OpenSSH's exit code; -n where signal n killed it on this machine; or one of those that stand in place of a code.
         log: What OpenSSH logged as errors; it has ended.
         after: What the server reports.
         limit: Seconds that the program had.
         unwritten: Why the program's stdout could not be written here; empty where it was, or no one reads it any more.
     """
+    lost = was_lost(marks, code, log)
     bound = way.target.memory
     memory = "out of memory" + (f": the sandbox's limit is {size_text(bound)}" if bound else "")
-    end = marks.end or _unreported(marks, code, limit)
+    end = marks.end or (None if lost else _unreported(marks, code, limit))
     if end is not None and unwritten:
         told = (
             f"what the program wrote can't be written to stdout ({unwritten}); it ended with code {end.code}"
@@ -127,10 +143,14 @@ def ending(
     if end is None:
         if after.out_of_memory:
             return SshEnding(128 + signal.SIGKILL, int(signal.SIGKILL), memory)
-        return SshEnding(FAILED_ITSELF, error=_failure(way, marks, code, log.lines(), after))
+        return SshEnding(FAILED_ITSELF, error=_failure(way, marks, code, log.lines(), after, lost=lost))
     if end.killed == "time":
         return out_of_time(limit)
     number = end.code - 128
+    if lost and end.killed != "yes":
+        why = _lost(way, code, after)
+        told = f"{why}; the program ended with code {end.code}, and the end of its output may be missing"
+        return SshEnding(FAILED_ITSELF, error=_failed(told))
     if end.killed == "yes":
         if after.out_of_memory and number == signal.SIGKILL:
             return SshEnding(end.code, number, memory)
@@ -151,7 +171,7 @@ def _unreported(marks: Marks, code: int, limit: float) -> ProgramEnd | None:
     OpenSSH passes nothing more on, no mark either, once it cannot write the program's stdout. The sandbox's shell exits with
     the program's code.
     """
-    if marks.began is None or not 0 <= code < OPENSSH_FAILED:
+    if marks.began is None or marks.killed or not 0 <= code < OPENSSH_FAILED:
         return None
     if limit and code == OUT_OF_TIME:
         return ProgramEnd(code, "time")
@@ -159,22 +179,33 @@ def _unreported(marks: Marks, code: int, limit: float) -> ProgramEnd | None:
     return ProgramEnd(code, "maybe" if code > 128 and code != 128 + signal.SIGPIPE else "no")
 
 
-def _failure(way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath) -> IronsError:
+def _failure(
+    way: Entrance, marks: Marks, code: int, log: list[str], after: Aftermath, *, lost: bool
+) -> IronsError:
     name = way.name
     if marks.failed:
         return NotStarted()
     if code < 0:
-        return _failed(f"ssh was killed on this machine by {signal_text(-code)}")
-    if marks.began is None and code != OPENSSH_FAILED:
+        return _failed(_lost(way, code, after))
+    if marks.began is None and not lost and code not in (OPENSSH_FAILED, SESSION_KILLED):
         return _failed(
             f"the shell of {name} can't run programs: it ended with code {code}",
             hint=f"irons ssh {name} may show why",
         )
-    if marks.began is not None and not (marks.closed or after.gone or log):
-        return _failed(f"the shell that ran the program in {name} was killed")
-    if marks.began is None and log and not after.gone:
+    if marks.killed or (marks.began is not None and not (lost or after.gone)):
+        sure = marks.killed or code == SESSION_KILLED
+        # Of a connection that breaks off OpenSSH does not always say a word.
+        unsure = f"the connection to {name} was lost, or the shell that ran the program there was killed"
+        return _failed(f"the shell that ran the program in {name} was killed" if sure else unsure)
+    if marks.began is None and log and not after.gone and not log[-1].startswith(_AFTER_LOGIN):
         return _failed(f"SSH to {name} failed: {log[-1].rstrip('.')}", hint=f"irons ssh {name} may show why")
-    return _failed(f"the connection to {name} was lost" + (f": {after.gone}" if after.gone else ""))
+    return _failed(_lost(way, code, after))
+
+
+def _lost(way: Entrance, code: int, after: Aftermath) -> str:
+    if code < 0:
+        return f"ssh was killed on this machine by {signal_text(-code)}"
+    return f"the connection to {way.name} was lost" + (f": {after.gone}" if after.gone else "")
 
 
 def _failed(message: str, *, hint: str = "") -> IronsError:

@@ -7,3 +7,9 @@ OUT_OF_TIME = 124
 
 OPENSSH_FAILED = 255
 """OpenSSH's exit code where it failed itself, unless it is the remote program's."""
+
+CONNECTION_LOST = 256
+"""In place of an exit code: the connection ended before the program's session did, so the end of its output may be missing."""
+
+SESSION_KILLED = 257
+"""In place of an exit code: a session on a kept connection ended without one, since a signal killed the sandbox's shell (RFC 4254, 6.10)."""

@@ -41,6 +41,7 @@ class Marks:
         began: When the program was started (monotonic seconds); None before.
         end: How it ended; None before, and where that was never reported.
         failed: The sandbox's part ended before the program began, and reported why.
+        killed: The shell that waited for the program was killed; the program has been ended.
         closed: OpenSSH's last line says that the connection was closed.
     """
 
@@ -48,6 +49,7 @@ class Marks:
         self.began: float | None = None
         self.end: ProgramEnd | None = None
         self.failed = False
+        self.killed = False
         self.closed = False
         self._begin = f"\0irons {token} ".encode()
         self._last_words = f"Connection to {host} closed by remote host.\r\n".encode()
@@ -72,7 +74,7 @@ class Marks:
     def finish(self) -> bytes:
         """Return what was held back, at the end of the stream; OpenSSH's own last line is left out."""
         held, self._held = self._held, b""
-        if held == self._last_words and self.end is None:
+        if held == self._last_words:
             self.closed = True
             return b""
         return held
@@ -83,6 +85,8 @@ class Marks:
                 self.began = time.monotonic()
             case ["failed"]:
                 self.failed = True
+            case ["killed"]:
+                self.killed = True
             case ["ended", code, ("yes" | "no" | "maybe" | "time") as killed] if (
                 code.isdigit() and int(code) < 256
             ):

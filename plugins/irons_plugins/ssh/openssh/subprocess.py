@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 from irons.errors import TimedOut
 from irons.record import NamedTuple
 from irons_plugins.ssh.openssh.child import PIPE, ChildProcess
+from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED
 from irons_plugins.ssh.openssh.mux import open_session
 from irons_plugins.ssh.openssh.signals import ended_with_parent, handling
 
@@ -85,7 +86,7 @@ def run_piped(
         kept: A session on this connection takes the program's place, where one is opened.
         sinks: What takes its output in place of the call's streams.
         deadline: Tells when it is killed, in monotonic seconds; asked again and again, as that may change.
-        raw: Return -n, and not 128+n, where signal n killed it.
+        raw: Return -n, and not 128+n, where signal n killed it, and not 255 where a session on a kept connection has no exit code.
 
     Raises:
         TimedOut: It was killed for its time.
@@ -175,14 +176,13 @@ def _wait(process: Attached, deadline: Callable[[], float] | None) -> int:
         while (code := process.wait()) is None:
             pass
         return code
-    ended = select.poll()
-    descriptor = process.fileno()
-    if descriptor is not None:
-        ended.register(descriptor, select.POLLIN)
     while True:
         left = deadline() - time.monotonic()
         pause = max(0.0, min(left, _ASK_AGAIN))
+        descriptor = process.fileno()
         if descriptor is not None:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
             ended.poll(math.ceil(pause * 1000))
             pause = 0.0
         if (code := process.wait(pause)) is not None:
@@ -192,7 +192,7 @@ def _wait(process: Attached, deadline: Callable[[], float] | None) -> int:
 
 
 def _code(code: int) -> int:
-    return 128 - code if code < 0 else code
+    return 128 - code if code < 0 else min(code, OPENSSH_FAILED)
 
 
 def _descriptor(stream: TextIO) -> int | None:
@@ -225,10 +225,19 @@ def writer(stream: TextIO) -> Sink:
             stream.write(data.decode(errors="backslashreplace"))
             stream.flush()
             return
-        while data:
-            data = data[os.write(descriptor, data) :]
+        write_all(descriptor, data)
 
     return write
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write bytes, however long that takes. Raises `OSError`."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            # OpenSSH sets what it writes to so, also where this process writes to the same pipe (`2>&1`).
+            select.select([], [descriptor], [])
 
 
 def _feed(pipe: IO[bytes], header: bytes, descriptor: int | None, stream: TextIO, over: int) -> None:
