@@ -11,25 +11,27 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.local.vm_disks import (
+    MARK,
+    SIZE,
+    append,
+    begun,
+    guest_does,
+    running_qemu,
+    settled,
+    stopped_machine,
+    told_well,
+)
 from tests.machine import Machine as MachineNeeds
 
 from irons_local.bundle.machine import NEXT_DISK, VIRTUAL_DISK, Machine
 from irons_local.engines.vm import chain, limits, qcow2, qemu, qmp, switching
 from irons_local.errors import EngineError
-from irons_local.images.layers import Layers
 from irons_local.limits import Limits
-from irons_local.spec import Spec
-
-SIZE = 1 << 30
-MARK = b"what the guest wrote"
-DEVICE = "/machine/peripheral/disk/virtio-backend"
 
 
 @pytest.fixture(autouse=True)
@@ -39,35 +41,11 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switching, "SWITCHED_WITHIN", 300.0)
 
 
-def _machine(root: Path, mark: bytes = MARK) -> tuple[Path, Layers]:
-    """A machine that does not run and has written something, and where layers are."""
-    home = root / "sandboxes" / "sb_0000000000000001"
-    home.mkdir(parents=True)
-    spec = Spec(home.name, "box", "key", limits=Limits(disk=SIZE, memory=512 << 20, cpus=1))
-    Machine.of(spec, "img_1", "debian-vm", "host key").write(home)
-    chain.write_empty(home / VIRTUAL_DISK, SIZE)
-    _append(home / VIRTUAL_DISK, mark)
-    return home, Layers(root / "layers")
-
-
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
-
-
-def _begun(home: Path, layers: Layers) -> Machine:
-    return chain.begin(home, Machine.read(home), layers)
-
-
-def _settled(home: Path, layers: Layers) -> None:
-    asyncio.run(chain.settle(home, layers, None))
-
-
 def test_a_disk_becomes_a_layer_under_an_empty_one(tmp_path: Path) -> None:
     """What was written is in the layer, which the machine's record names; its disk is empty, and nothing else is left."""
-    home, layers = _machine(tmp_path)
-    machine = _begun(home, layers)
-    _settled(home, layers)
+    home, layers = stopped_machine(tmp_path)
+    machine = begun(home, layers)
+    settled(home, layers)
     (written,) = chain.files(machine, layers)
     assert written.read_bytes() == qcow2.empty(SIZE) + MARK
     assert chain.is_empty(home, machine)
@@ -101,20 +79,20 @@ left = 1 << 30
 def test_a_kill_at_any_step_leaves_a_whole_machine(tmp_path: Path) -> None:
     """Whichever step a kill comes before, what was written is read once, over or under an empty disk, and the next snapshot works."""
     for step in range(100):
-        home, layers = _machine(tmp_path / str(step))
+        home, layers = stopped_machine(tmp_path / str(step))
         words = [sys.executable, "-c", _KILLED, str(home), str(layers.root), str(step)]
         ended = subprocess.run(words, check=False, timeout=60).returncode
         assert Machine.is_virtual(home)
-        _settled(home, layers)
+        settled(home, layers)
         machine = Machine.read(home)
         disks = [home / VIRTUAL_DISK, *chain.files(machine, layers)]
         assert [path.read_bytes()[len(qcow2.empty(SIZE)) :] for path in disks] in ([MARK], [b"", MARK])
         assert not (home / NEXT_DISK).exists()
         asyncio.run(layers.sweep(machine.layers))
         assert {each.id for each in layers.listed()} == set(machine.layers)
-        _append(home / VIRTUAL_DISK, b"more")
-        machine = _begun(home, layers)
-        _settled(home, layers)
+        append(home / VIRTUAL_DISK, b"more")
+        machine = begun(home, layers)
+        settled(home, layers)
         assert chain.files(machine, layers)[0].read_bytes().endswith(b"more")
         if ended == 0:
             assert step > 5
@@ -125,14 +103,14 @@ def test_a_kill_at_any_step_leaves_a_whole_machine(tmp_path: Path) -> None:
 
 def test_a_layer_that_is_gone_is_not_made_of_what_came_after_it(tmp_path: Path) -> None:
     """Where someone removed the newest layer, the start is refused, and the machine's disk stays what it was."""
-    home, layers = _machine(tmp_path)
-    machine = _begun(home, layers)
-    _settled(home, layers)
+    home, layers = stopped_machine(tmp_path)
+    machine = begun(home, layers)
+    settled(home, layers)
     (written,) = chain.files(machine, layers)
     written.unlink()
     written.parent.rmdir()
-    _append(home / VIRTUAL_DISK, b"later")
-    _settled(home, layers)
+    append(home / VIRTUAL_DISK, b"later")
+    settled(home, layers)
     with pytest.raises(EngineError, match="is gone"):
         chain.files(machine, layers)
     assert (home / VIRTUAL_DISK).read_bytes().endswith(b"later")
@@ -140,10 +118,10 @@ def test_a_layer_that_is_gone_is_not_made_of_what_came_after_it(tmp_path: Path) 
 
 def test_a_directory_that_a_power_loss_took_is_made_again(tmp_path: Path) -> None:
     """The machine's record names a layer whose directory never came to the disk: the disk becomes that layer all the same."""
-    home, layers = _machine(tmp_path)
-    machine = _begun(home, layers)
+    home, layers = stopped_machine(tmp_path)
+    machine = begun(home, layers)
     shutil.rmtree(layers.home(machine.layers[0]))
-    _settled(home, layers)
+    settled(home, layers)
     (written,) = chain.files(machine, layers)
     assert written.read_bytes() == qcow2.empty(SIZE) + MARK
     assert chain.is_empty(home, machine)
@@ -151,7 +129,7 @@ def test_a_directory_that_a_power_loss_took_is_made_again(tmp_path: Path) -> Non
 
 def test_a_disk_of_the_length_of_an_empty_one_may_be_written_to(tmp_path: Path) -> None:
     """Only one that is empty byte for byte counts as empty."""
-    home, layers = _machine(tmp_path, b"")
+    home, layers = stopped_machine(tmp_path, b"")
     assert chain.is_empty(home, Machine.read(home))
     with (home / VIRTUAL_DISK).open("r+b") as disk:
         disk.seek(-1, os.SEEK_END)
@@ -162,9 +140,9 @@ def test_a_disk_of_the_length_of_an_empty_one_may_be_written_to(tmp_path: Path) 
 
 def test_what_a_disk_takes_counts_its_layers(tmp_path: Path) -> None:
     """What was written before a snapshot is counted after it, and a layer that is gone is passed over."""
-    home, layers = _machine(tmp_path, os.urandom(1 << 20))
-    machine = _begun(home, layers)
-    _settled(home, layers)
+    home, layers = stopped_machine(tmp_path, os.urandom(1 << 20))
+    machine = begun(home, layers)
+    settled(home, layers)
     disks = [home / VIRTUAL_DISK, *chain.whole(machine, layers)]
     for disk in disks:
         # What it takes is known for certain once it is on the disk.
@@ -178,7 +156,7 @@ def test_what_a_disk_takes_counts_its_layers(tmp_path: Path) -> None:
 
 def test_there_are_only_so_many_layers(tmp_path: Path) -> None:
     """One more than the most is refused with what to do, and nothing is made."""
-    home, layers = _machine(tmp_path)
+    home, layers = stopped_machine(tmp_path)
     machine = replace(Machine.read(home), layers=tuple(f"ly_{n:016x}" for n in range(chain.DEEPEST)))
     with pytest.raises(EngineError, match="one more is too many"):
         chain.begin(home, machine, layers)
@@ -195,60 +173,11 @@ def test_a_copy_has_at_least_the_disk_of_the_original() -> None:
         limits.disk_of(Limits(disk=SIZE // 2), 100 << 20, SIZE)
 
 
-def _disks(base: Path, disk: Path) -> list[str]:
-    """The options of a machine's disk without layers, with the paths of here."""
-    words = qemu.arguments(qemu.PROGRAM, qemu.Hardware(1, 512 << 20))
-    places = {f"{qemu.FILES}/{qemu.BASE}": str(base), f"{qemu.FILES}/{qemu.DISK}": str(disk)}
-    found: list[str] = []
-    for name, word in pairwise(words):
-        if name == "-blockdev" and "settings" not in word:
-            options = [each.partition("=") for each in word.split(",")]
-            found += [name, ",".join(f"{key}={places.get(value, value)}" for key, _, value in options)]
-    return found
-
-
-@contextmanager
-def _qemu(home: Path, base: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A QEMU without a guest that has the machine's disk over a base, as QEMU is told to, and answers on `home/qmp`."""
-    # Shown to it by a name of its own, which leads to the same file when that is a layer, as the mount in its cell does.
-    shown = base.with_name("shown")
-    shown.hardlink_to(home / VIRTUAL_DISK)
-    words = [
-        *(qemu.PROGRAM, "-S", "-nodefaults", "-display", "none", "-machine", "q35", "-accel", "tcg"),
-        *_disks(base, shown),
-        *("-device", f"virtio-blk-pci,id=disk,drive={qemu.ROOT}"),
-        *("-sandbox", ",".join(("on", *qemu.DENIED))),
-    ]
-    with qmp.listening(home / "qmp") as listener:
-        listener.set_inheritable(True)
-        words += ["-chardev", f"socket,id=m,fd={listener.fileno()},server=on,wait=off"]
-        process = subprocess.Popen(
-            [*words, "-mon", "chardev=m,mode=control"],
-            pass_fds=(listener.fileno(),),
-            stdout=subprocess.PIPE,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def _guest_does(home: Path, text: str, what: str) -> None:
-    """Write to the guest's disk, or read from it, as its device would; what is read and is not `text` is told on standard output."""
-    async with qmp.connected(home / "qmp") as monitor:
-        for line in (f"{what} -P {ord(text)} {ord(text) << 17} 512", "flush"):
-            said = await monitor.execute(
-                "human-monitor-command", command_line=f'qemu-io -d {DEVICE} "{line}"'
-            )
-            assert "rror" not in said, said
-
-
 @pytest.mark.process
 def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: MachineNeeds) -> None:
     """Two snapshots in one run: what is written afterwards is on the newest disk alone, the older ones never change again."""
     machine.require(qemu.PROGRAM)
-    home, layers = _machine(tmp_path, b"")
+    home, layers = stopped_machine(tmp_path, b"")
     base = tmp_path / "base"
     base.write_bytes(bytes(32 << 20))
 
@@ -257,22 +186,23 @@ def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: Machi
 
     async def run() -> None:
         for letter in "abc":
-            await _guest_does(home, letter, "write")
+            await guest_does(home, letter, "write")
             before = {path: path.read_bytes() for path in chain.files(Machine.read(home), layers)}
-            _begun(home, layers)
+            begun(home, layers)
             paused = await chain.settle(home, layers, switch)
             assert paused > 0
             # Asked again, as after a kill in between, nothing happens.
             assert await switch(home / VIRTUAL_DISK, Machine.read(home).layers[0]) == 0
             assert {path: path.read_bytes() for path in before} == before
-        await _guest_does(home, "d", "write")
+        await guest_does(home, "d", "write")
         for letter in "abcd":
-            await _guest_does(home, letter, "read")
+            await guest_does(home, letter, "read")
 
-    with _qemu(home, base) as process:
+    with running_qemu(home, base) as process:
         asyncio.run(run())
-    _told_well(process, 4)
+    told_well(process, 4)
     machine_now = Machine.read(home)
+    chain.check(home, machine_now, layers)
     disks = [home / VIRTUAL_DISK, *chain.files(machine_now, layers)]
     for disk, letter in zip(disks, "dcba", strict=True):
         content = disk.read_bytes()
@@ -284,58 +214,22 @@ def test_a_qemu_that_runs_goes_on_on_another_disk(tmp_path: Path, machine: Machi
 def test_who_reads_a_base_cannot_keep_others_from_it(tmp_path: Path, machine: MachineNeeds) -> None:
     """A lock on a file that never changes, as a QEMU may hold that someone broke out into, does not stop another QEMU."""
     machine.require(qemu.PROGRAM)
-    home, _ = _machine(tmp_path, b"")
+    home, _ = stopped_machine(tmp_path, b"")
     base = tmp_path / "base"
     base.write_bytes(bytes(32 << 20))
     with base.open("rb") as held:
         # All bytes that QEMU's locks are of: struct flock with a type, whence, start, length and process.
         whole = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 100, 200, 0)
         fcntl.fcntl(held, fcntl.F_OFD_SETLK, whole)
-        with _qemu(home, base) as process:
-            asyncio.run(_guest_does(home, "a", "write"))
-        _told_well(process, 0)
-
-
-@pytest.mark.process
-def test_a_disk_that_names_a_file_does_not_get_it(tmp_path: Path, machine: MachineNeeds) -> None:
-    """Who broke out of the guest can write into a disk that it is read over a file of the host: the next QEMU reads it over its base."""
-    machine.require(qemu.PROGRAM)
-    home, _ = _machine(tmp_path, b"")
-    base, secret = tmp_path / "base", tmp_path / "secret"
-    base.write_bytes(b"b" * (32 << 20))
-    secret.write_bytes(b"s" * (32 << 20))
-    name = str(secret).encode()
-    with (home / VIRTUAL_DISK).open("r+b") as disk:
-        # Offset and length of the name of a backing file (QEMU's docs/interop/qcow2.txt), which is behind the header.
-        disk.seek(8)
-        disk.write(struct.pack(">QI", 2048, len(name)))
-        disk.seek(2048)
-        disk.write(name)
-    with _qemu(home, base) as process:
-        asyncio.run(_guest_does(home, "b", "read"))
-        opened: set[str] = set()
-        for path in Path(f"/proc/{process.pid}/fd").iterdir():
-            # It may still be closing the connection that it answered on.
-            with suppress(FileNotFoundError):
-                opened.add(str(path.readlink()))
-    _told_well(process, 1)
-    assert str(base) in opened
-    assert str(secret) not in opened
-
-
-def _told_well(process: subprocess.Popen[bytes], read: int) -> None:
-    """Check that what was read from a guest's disk is what was written."""
-    assert process.stdout is not None
-    with process.stdout as said:
-        told = said.read().decode()
-    assert "failed" not in told
-    assert told.count("read 512/512 bytes") == read
+        with running_qemu(home, base) as process:
+            asyncio.run(guest_does(home, "a", "write"))
+        told_well(process, 0)
 
 
 def test_a_qemu_that_does_not_answer_well_makes_no_snapshot(tmp_path: Path) -> None:
     """A socket that answers nonsense is refused in one line, and the layer is not whole, so that no snapshot can name it."""
-    home, layers = _machine(tmp_path)
-    machine = _begun(home, layers)
+    home, layers = stopped_machine(tmp_path)
+    machine = begun(home, layers)
 
     async def run() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -355,7 +249,7 @@ def test_a_qemu_that_does_not_answer_well_makes_no_snapshot(tmp_path: Path) -> N
     asyncio.run(run())
     assert not layers.tree(machine.layers[0]).exists()
     # Once QEMU has ended, the two disks read as they did.
-    _settled(home, layers)
+    settled(home, layers)
     assert [path.read_bytes()[len(qcow2.empty(SIZE)) :] for path in chain.files(machine, layers)] == [MARK]
 
 

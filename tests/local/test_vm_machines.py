@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import pytest
+from tests.hostile_disks import over
 
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.protocol import Cells, KeptFiles, Kit
@@ -214,6 +215,23 @@ def test_what_was_written_is_on_the_disk_before_qemu_is_asked(
     assert kept.layer == place.machine.layers[0]
     assert did[:2] == [VIRTUAL_DISK, "qmp_capabilities"]
     assert did[-1] == "blockdev-snapshot"
+
+
+def test_one_with_a_disk_that_names_a_file_is_not_started(tmp_path: Path) -> None:
+    """It is refused before a cell is made; a restore of an older snapshot helps."""
+    place = _Place(tmp_path)
+    asyncio.run(place.engine.capture(SANDBOX, FIRST, "first"))
+    with (place.home / VIRTUAL_DISK).open("r+b") as disk:
+        disk.write(over("/etc/hostname"))
+    with pytest.raises(EngineError, match="it names a file to be read over") as caught:
+        asyncio.run(place.engine.start(SANDBOX))
+    assert "restore an older snapshot" in caught.value.hint
+
+    async def made(files: KeptFiles) -> None:
+        del files
+
+    asyncio.run(place.engine.restore(SANDBOX, FIRST, SECOND, "before", made))
+    chain.check(place.home, place.machine, place.images.layers)
 
 
 def test_one_that_runs_is_not_restored(tmp_path: Path) -> None:

@@ -41,6 +41,29 @@ def whole(machine: Machine, layers: Layers) -> list[Path]:
     return [layers.tree(layer) / _FILE for layer in machine.layers]
 
 
+def check(home: Path, machine: Machine, layers: Layers) -> None:
+    """Refuse a machine one of whose disks says that more belongs to it than irons names.
+
+    QEMU gets the name of what each disk is read over. A file of data that a header names it would open by itself.
+
+    Raises:
+        EngineError: one does, or cannot be read.
+    """
+    for place in (home / VIRTUAL_DISK, *files(machine, layers)):
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as disk:
+                found = qcow2.foreign(disk.read(qcow2.HEAD))
+        except OSError as error:
+            raise EngineError("failed", f"{place}: {error.strerror}") from error
+        if found:
+            raise EngineError(
+                "image",
+                f"the disk {place} of {machine.name} is refused: {found}",
+                "only a program that broke out of the guest writes that: restore an older snapshot, or destroy the sandbox",
+            )
+
+
 def is_empty(home: Path, machine: Machine) -> bool:
     """Whether a machine's disk is as `write_empty` made it; its length says little, since who broke out of the guest chooses that."""
     disk, empty = home / VIRTUAL_DISK, qcow2.empty(machine.limits.disk or 0)

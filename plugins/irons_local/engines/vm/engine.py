@@ -181,6 +181,7 @@ class VmEngine:
                 return
             await self._settle(home)
             machine = Machine.read(home)
+            chain.check(home, machine, self._images.layers)
             launch.check_memory(limits.memory_of(machine.limits), _meminfo())
             self._ends.pop(sandbox, None)
             started = False

@@ -13,6 +13,12 @@ _REFCOUNT_ORDER = 4
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _HEADER_SIZE = 104
 _ENTRY = 8
+_MARKED = 3
+"""Of the features that a reader must know: QEMU marks a disk that was not closed, or that it found damaged."""
+
+_DATA_FILE = 4
+HEAD = _HEADER.size
+"""Bytes that `foreign` looks at."""
 
 
 def empty(size: int) -> bytes:
@@ -57,3 +63,27 @@ def empty(size: int) -> bytes:
             bytes(l1_clusters * _CLUSTER),
         )
     )
+
+
+def foreign(head: bytes) -> str:
+    """What the beginning of a disk says that neither `empty` nor QEMU writes there; "" where it says nothing.
+
+    Who broke out of the guest can write it. QEMU would open some of it by itself.
+
+    Args:
+        head: the first `HEAD` bytes.
+    """
+    if len(head) < HEAD:
+        return "it has no header"
+    magic, version, backing, length, _, _, crypt, *_, features, _, _, _, _ = _HEADER.unpack(head[:HEAD])
+    if (magic, version) != (b"QFI\xfb", 3):
+        return "it is not in the format qcow2, version 3"
+    if backing or length:
+        return "it names a file to be read over"
+    if features & _DATA_FILE:
+        return "it names a file that has its data"
+    if crypt:
+        return "it is encrypted"
+    if features & ~_MARKED:
+        return "it has features that no disk of irons has"
+    return ""

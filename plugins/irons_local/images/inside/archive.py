@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 _MAX_JSON = 4 << 20
+_DISK = b"QFI\xfb"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -176,6 +177,9 @@ def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
 
 def _why_not_tar(file: IO[bytes]) -> str:
     file.seek(0)
-    if file.read(4) == _ZSTD:
+    begin = file.read(4)
+    if begin == _DISK:
+        return "it is a disk of a virtual machine (qcow2), and not a tar archive of its files"
+    if begin == _ZSTD:
         return "it is compressed with zstd; unpack it first with: zstd -d"
     return "it is not a tar archive"
