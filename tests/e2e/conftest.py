@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.e2e.lab import LAB_NEEDS, Lab, Person, make_lab
+from tests.e2e.machines import build_image
 from tests.machine import Machine
 from tests.users import change_users
 
@@ -72,6 +73,13 @@ def image_tar(place: Path) -> Path:
         )
         assert done.returncode == 0, done.stderr
     return tar
+
+
+@pytest.fixture(scope="session")
+def vm_image(place: Path) -> Path:
+    """The image for virtual machines as a tar file: given, or built."""
+    ready = os.environ.get("IRONS_TEST_VM_IMAGE")
+    return Path(ready) if ready else build_image(place, "python3-minimal")
 
 
 @pytest.fixture(scope="session")

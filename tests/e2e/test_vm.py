@@ -6,23 +6,22 @@ longer one.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
-import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from irons_local.bundle.machine import VIRTUAL_DISK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
+from tests.e2e.machines import ALL, WITHIN, end_all, only_in_test_vm, status
+from tests.hostile_disks import BOOT_BLOCK, outside, over
 from tests.machine import Machine
 
-WITHIN = 420
-"""Seconds for what waits for a boot: emulated, on a machine that runs other tests too."""
-
-ALL = bool(os.environ.get("IRONS_TEST_VM"))
 ROOT = pytest.param("root", marks=pytest.mark.skipif(not ALL, reason="only make test-vm runs it as root"))
 
 WORDS = ("--engine", "vm", "--cpus", "1", "--memory", "512M", "--mode", "deny", "--allow", "web.example.test")
@@ -77,43 +76,6 @@ print("sent", len(frames))
 """
 
 
-@pytest.fixture(scope="session")
-def vm_image(place: Path) -> Path:
-    """The image for virtual machines as a tar file: given, or built from this machine's own package mirrors."""
-    ready = os.environ.get("IRONS_TEST_VM_IMAGE")
-    if ready:
-        return Path(ready)
-    home = place / "vm-builder"
-    home.mkdir()
-    env = {
-        **os.environ,
-        "HOME": str(home),
-        "XDG_RUNTIME_DIR": "",
-        "XDG_STATE_HOME": "",
-        "IRONS_CONFIG": str(home / "none.toml"),
-    }
-    tar = place / "vm.tar"
-    building = ["build", "--for", "vm", "--include", "python3-minimal"]
-    for words in (building, ["export", str(tar), "--image", "debian-vm"], ["remove", "debian-vm"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "irons", "local", "image", *words],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-    tar.chmod(0o644)
-    return tar
-
-
-def status(person: Person, name: str) -> dict[str, str]:
-    """What `irons status` knows of a sandbox."""
-    found: dict[str, str] = json.loads(person.ok("status", name, "-o", "json"))["metadata"]
-    return found
-
-
 def check_confinement(pid: int) -> None:
     """QEMU has a subordinate id, no capability, no new privileges, a filter, and a root with the machine's files alone."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -160,7 +122,30 @@ def check_limits(person: Person) -> None:
     assert rest == ["No space left", "refused"], done
 
 
-def check_copy(person: Person, made_key: str) -> None:
+SECRET = "a secret of the host"
+
+
+def write_disk(person: Person, disk: bytes) -> None:
+    """Have the guest's root write a disk that names a file of the host over its own, before the file system on it."""
+    text = base64.b64encode(disk).decode()
+    script = f"echo {text} | base64 -d | sudo dd of=/dev/vda bs={BOOT_BLOCK} count=1 conv=notrunc,fsync"
+    done = person.inside("machine", script, timeout=WITHIN)
+    assert done.returncode == 0, done
+
+
+def check_disk(person: Person, name: str, secret: Path) -> None:
+    """What it wrote there is data: it reads that again, and its QEMU has not opened what it names."""
+    script = "echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sudo head -c 64K /dev/vda"
+    done = person.inside(name, script, timeout=WITHIN)
+    assert (done.stdout[:3], str(secret) in done.stdout) == ("QFI", True), done
+    assert SECRET not in done.stdout
+    for path in Path(f"/proc/{status(person, name)['pid']}/fd").iterdir():
+        # Others come and go while this one is looked at.
+        with suppress(FileNotFoundError):
+            assert path.readlink() != secret
+
+
+def check_copy(person: Person, made_key: str, secret: Path) -> None:
     """A copy of a machine that runs has its files, is another machine, and is judged by the same rules; what follows is its own."""
     write = "head -c 8M /dev/urandom >large; sync; sha256sum large"
     written = person.inside("machine", write, timeout=WITHIN).stdout
@@ -168,6 +153,7 @@ def check_copy(person: Person, made_key: str) -> None:
     assert person.inside("machine", "echo later >> kept; sync", timeout=WITHIN).returncode == 0
     words = ("create", "copy", "--from", "then", "--wait-timeout", f"{WITHIN}s")
     person.ok(*words, timeout=WITHIN)
+    check_disk(person, "copy", secret)
     script = "cat kept /etc/hostname /etc/machine-id; curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://evil.example.test/"
     done = person.inside("copy", script, timeout=WITHIN)
     kept, name, own, code = done.stdout.splitlines()
@@ -180,17 +166,6 @@ def check_copy(person: Person, made_key: str) -> None:
     drop = "sync; echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sha256sum large"
     assert person.inside("machine", drop, timeout=WITHIN).stdout == written
     assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
-
-
-def end_all(person: Person) -> None:
-    """Destroy what a test made, and see that none of its disks and layers is left."""
-    for each in json.loads(person.ok("list", "-o", "json")):
-        person.ok("destroy", each["name"], "--force", timeout=180)
-    for snapshot in json.loads(person.ok("snapshot", "list", "-o", "json")):
-        person.ok("snapshot", "remove", snapshot["name"])
-    person.ok("local", "image", "remove", "debian-vm", timeout=180)
-    assert not list(person.home.rglob("*.qcow2"))
-    assert not list(person.home.rglob("ly_*"))
 
 
 @pytest.mark.vm
@@ -258,14 +233,18 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
 
 
 @pytest.mark.vm
-@pytest.mark.skipif(not ALL, reason="only make test-vm runs it")
+@only_in_test_vm
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("person", ["root", "user"], indirect=True)
 def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
-    person: Person, machine: Machine, vm_image: Path
+    person: Person, machine: Machine, vm_image: Path, place: Path
 ) -> None:
-    """It gets no more than it was given; a snapshot of it while it runs makes a machine of its own, and is what a restore brings back."""
+    """It gets no more than it was given; a snapshot of it while it runs makes a machine of its own, and is what a restore brings back.
+
+    On its disk are disks that name a file of the host from the beginning, and none of all that opens the file.
+    """
     machine.require("qemu-system-x86_64", "mke2fs")
+    secret = place / "secret"
     clear_policy(person)
     person.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=300)
     try:
@@ -273,11 +252,20 @@ def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
         person.ok(*words, timeout=WITHIN)
         check_limits(person)
         assert person.inside("machine", "echo kept > kept; sync", timeout=WITHIN).returncode == 0
-        check_copy(person, made_key=person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout)
+        secret.write_text(SECRET * 4096)
+        write_disk(person, over(str(secret)))
+        made_key = person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout
+        check_copy(person, made_key, secret)
+        write_disk(person, outside(str(secret)))
         person.ok("stop", "machine", timeout=WITHIN)
+        (disk,) = person.home.rglob(VIRTUAL_DISK)
+        imported = person.run("local", "image", "import", str(disk), "--as", "stolen", timeout=WITHIN)
+        assert (imported.returncode, "a disk of a virtual machine" in imported.stderr) == (1, True), imported
         # Back to what it was when the copy was made, with the rest kept.
         assert "the snapshot machine-1" in person.ok("restore", "machine", "then", timeout=WITHIN)
         person.ok("start", "machine", timeout=WITHIN)
         assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        check_disk(person, "machine", secret)
     finally:
+        secret.unlink(missing_ok=True)
         end_all(person)

@@ -1,0 +1,68 @@
+"""What the tests of virtual machines share: their image, how long they wait, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import Person
+
+WITHIN = 420
+"""Seconds for what waits for a boot: emulated, on a machine that runs other tests too."""
+
+ALL = bool(os.environ.get("IRONS_TEST_VM"))
+only_in_test_vm = pytest.mark.skipif(not ALL, reason="only make test-vm runs it")
+
+
+def build_image(place: Path, *include: str) -> Path:
+    """An image for virtual machines, built from this machine's own package mirrors, as a tar file.
+
+    Args:
+        place: a directory that every user can enter; what is made there has the name of the last package.
+        include: packages next to those that every such image has.
+    """
+    home = place / f"builder-of-{include[-1]}"
+    home.mkdir()
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": "",
+        "XDG_STATE_HOME": "",
+        "IRONS_CONFIG": str(home / "none.toml"),
+    }
+    tar = place / f"{include[-1]}.tar"
+    building = ["build", "--for", "vm", *(word for name in include for word in ("--include", name))]
+    for words in (building, ["export", str(tar), "--image", "debian-vm"], ["remove", "debian-vm"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "irons", "local", "image", *words],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr
+    tar.chmod(0o644)
+    return tar
+
+
+def status(person: Person, name: str) -> dict[str, str]:
+    """What `irons status` knows of a sandbox."""
+    found: dict[str, str] = json.loads(person.ok("status", name, "-o", "json"))["metadata"]
+    return found
+
+
+def end_all(person: Person) -> None:
+    """Destroy what a test made, and see that none of its disks and layers is left."""
+    for each in json.loads(person.ok("list", "-o", "json")):
+        person.ok("destroy", each["name"], "--force", timeout=180)
+    for snapshot in json.loads(person.ok("snapshot", "list", "-o", "json")):
+        person.ok("snapshot", "remove", snapshot["name"])
+    person.ok("local", "image", "remove", "debian-vm", timeout=180)
+    assert not list(person.home.rglob("*.qcow2"))
+    assert not list(person.home.rglob("ly_*"))
