@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.e2e.lab import HOST_PORT
+from tests.e2e.lab import HOST_PORT, Person
 
 TALK = r"""cat > /tmp/talk <<'END'
 #!/usr/bin/perl
@@ -48,6 +48,7 @@ class Attempt(NamedTuple):
 
 
 WEB, EVIL, LITERAL = "web.example.test", "evil.example.test", "203.0.113.66"
+WEB_ADDRESS = "203.0.113.10"
 FOR_WEB, FOR_EVIL = f"Host: {WEB}", f"Host: {EVIL}"
 SECOND = rf"GET /evil HTTP/1.1\r\nHost: {EVIL}\r\n\r\n"
 FINE = "GET /fine HTTP/1.1"
@@ -242,3 +243,19 @@ BENEATH: dict[str, Attempt] = {
     ),
 }
 """What the floor refuses in either mode."""
+
+
+def allow(person: Person, name: str) -> None:
+    """Allow a sandbox, besides web.example.test, what the attempts need: other ports of it, and the names that lead beneath the floor."""
+    places = ("loopback", "private", "metadata", "host", "own")
+    rebinding = [f"rebind-{where}.example.test{port}" for where in places for port in ("", f":{HOST_PORT}")]
+    person.ok("egress", "allow", "--sandbox", name, f"{WEB}:22", f"{WEB}:8080", *rebinding)
+
+
+def is_allowed(seen: dict[str, Any]) -> bool:
+    """An allowed name may be looked up, connected to and asked for one path; nothing else of these attempts ever arrives."""
+    if seen["kind"] == "dns":
+        return str(seen["name"]).startswith("rebind-") or seen["name"] == WEB
+    if seen["kind"] == "http":
+        return (seen["line"], seen["host"], seen["server"], seen["upgrade"]) == (FINE, WEB, WEB_ADDRESS, "")
+    return (seen["kind"], seen["server"]) == ("connect", WEB_ADDRESS)

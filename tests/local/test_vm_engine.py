@@ -1,4 +1,4 @@
-"""The vm engine for real: the conformance suite, each check in machines of its own, as root; `make test-vm` alone runs it."""
+"""The vm engine for real: the conformance suite and attacks, each in machines of its own, as root; `make test-vm` alone runs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import vm_left_out
+from tests.local.engine_attacks import ATTACKS
 from tests.local.engine_cells import OwnCells
 from tests.machine import Machine as MachineNeeds
 
@@ -17,11 +19,11 @@ from irons_local.engines.protocol import Kit
 from irons_local.engines.vm.engine import VmEngine
 from irons_local.images.catalog import MACHINE, Images
 
-LEFT_OUT = {
-    "what_was_enabled_starts": "systemd starts services of a guest, and the host sees nothing of how they end",
-    "processes_are_limited": "the number of processes is the guest's own affair",
+TRIED = {
+    name: check
+    for name, check in {**CHECKS, **ATTACKS}.items()
+    if name not in {**vm_left_out.CHECKS, **vm_left_out.ATTACKS}
 }
-"""Checks of the suite that do not hold for a machine with a kernel of its own, each with the reason."""
 
 pytestmark = [
     pytest.mark.vm,
@@ -43,11 +45,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", [name for name in CHECKS if name not in LEFT_OUT])
+@pytest.mark.parametrize("name", TRIED)
 def test_a_virtual_machine_conforms(
     name: str, images: Images, tmp_path: Path, machine: MachineNeeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What every engine promises holds for machines, emulated ones included."""
+    """What every engine promises holds for machines, emulated ones included, and what a guest's root tries against the host comes to nothing."""
     machine.require("root", "qemu-system-x86_64", "mke2fs", "crun")
     # An emulated guest on a busy machine takes its time for everything.
     monkeypatch.setattr(conformance, "_COMMAND_WITHIN", 600.0)
@@ -57,7 +59,7 @@ def test_a_virtual_machine_conforms(
 
     async def check() -> None:
         async with Bench(lambda: VmEngine(kit), tmp_path) as bench:
-            await CHECKS[name](bench)
+            await TRIED[name](bench)
 
     asyncio.run(check())
     assert not cells.held

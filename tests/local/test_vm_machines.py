@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -14,9 +14,11 @@ import pytest
 from tests.hostile_disks import over
 
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
+from irons_local.disk_room import Room
 from irons_local.engines.protocol import Cells, KeptFiles, Kit
-from irons_local.engines.vm import chain, launch, qcow2, qemu, qmp, switching
+from irons_local.engines.vm import chain, launch, qcow2, qemu, qmp, stalled, switching
 from irons_local.engines.vm.engine import VmEngine
+from irons_local.engines.vm.kvm import KvmProbe
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Images
 from irons_local.images.record import Image
@@ -51,6 +53,7 @@ class _Place:
         self.images = Images(root / "images", root / "sandboxes")
         kit = Kit(cast("Cells", self.cells), root / "images", root / "sandboxes")
         self.engine = VmEngine(kit, Groups("none", {}))
+        self.engine._probe = KvmProbe(False, "not here")
         self.home = root / "sandboxes" / SANDBOX
         self.home.mkdir(parents=True)
         draft = root / "images" / ".new-1"
@@ -74,6 +77,10 @@ class _Place:
         """What the disk and its layers have, topmost first."""
         disks = [self.home / VIRTUAL_DISK, *chain.files(self.machine, self.images.layers)]
         return [disk.read_bytes()[len(qcow2.empty(SIZE)) :] for disk in disks]
+
+    async def facts(self) -> Mapping[str, str]:
+        """What is known of the machine."""
+        return (await self.engine.look(SANDBOX)).facts or {}
 
     def runs(self) -> None:
         """Say that this process is the machine's QEMU."""
@@ -246,3 +253,72 @@ def test_one_that_runs_is_not_restored(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="runs"):
         asyncio.run(place.engine.restore(SANDBOX, FIRST, SECOND, "before", made))
     assert place.machine == replace(place.machine, layers=())
+
+
+@pytest.mark.parametrize("told", ["by an event", "before"])
+def test_a_guest_goes_on_once_there_is_room(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was stopped since the disk is full says so in its status, and QEMU is told to go on when there is room; also where a restart missed the event."""
+    place = _Place(tmp_path)
+    place.runs()
+    room, full, continued = False, asyncio.Event(), asyncio.Event()
+
+    def take(self: Room, size: int) -> None:
+        del self, size
+        if not room:
+            full.set()
+            raise EngineError("limit", "the disk is full")
+
+    async def commands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {}}\n')
+        while line := await reader.readline():
+            asked = json.loads(line)["execute"]
+            known = (
+                {"status": "io-error" if told == "before" else "running"} if asked == "query-status" else {}
+            )
+            writer.write(json.dumps({"return": known}).encode() + b"\n")
+            if asked == "cont":
+                assert room
+                continued.set()
+        writer.close()
+
+    async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {}}\n')
+        await reader.readline()
+        writer.write(b'{"return": {}}\n')
+        for wrong in ({"nospace": False, "action": "stop"}, {"nospace": True, "action": "report"}):
+            writer.write(json.dumps({"event": "BLOCK_IO_ERROR", "data": wrong}).encode() + b"\n")
+        if told != "before":
+            writer.write(b'{"event": "BLOCK_IO_ERROR", "data": {"nospace": true, "action": "stop"}}\n')
+        await reader.readline()
+        writer.close()
+
+    async def run() -> None:
+        nonlocal room
+        with (
+            qmp.listening(place.home / launch.COMMANDS) as first,
+            qmp.listening(place.home / launch.EVENTS) as second,
+        ):
+            servers = [
+                await asyncio.start_unix_server(commands, sock=first.dup()),
+                await asyncio.start_unix_server(events, sock=second.dup()),
+            ]
+            waiting = asyncio.create_task(place.engine.wait(SANDBOX))
+            try:
+                async with asyncio.timeout(60):
+                    await full.wait()
+                    assert (await place.facts())["disk_note"] == stalled.NOTE
+                    assert not continued.is_set()
+                    room = True
+                    await continued.wait()
+                    assert "disk_note" not in await place.facts()
+            finally:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                for server in servers:
+                    server.close()
+
+    monkeypatch.setattr(Room, "take", take)
+    monkeypatch.setattr(stalled, "LOOK_EVERY", 0.01)
+    asyncio.run(run())

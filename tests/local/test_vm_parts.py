@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from tests import vm_left_out
+from tests.e2e.attempts import ATTEMPTS, BENEATH
+from tests.local.engine_attacks import ATTACKS
 
 from irons_local.bundle import sshd
 from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.doctor.checks import judge
 from irons_local.doctor.facts import Facts
+from irons_local.engines.conformance import CHECKS
 from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
 from irons_local.errors import EngineError
 from irons_local.images.bootable import cpio, initrd
@@ -512,3 +516,17 @@ def test_an_image_for_machines_has_a_kernel_and_an_init(
 def test_the_reason_of_an_end_is_in_words_of_ours(data: dict[str, object], why: str) -> None:
     """Nothing that QEMU says is shown as it is."""
     assert limits.ended(data) == why
+
+
+def test_what_is_left_out_of_the_tests_is_there() -> None:
+    """The one list of what is not tried on machines names checks, attacks and ways out that there are, each with its reason."""
+    for left_out, there in (
+        (vm_left_out.CHECKS, CHECKS),
+        (vm_left_out.ATTACKS, ATTACKS),
+        (vm_left_out.ATTEMPTS, {**ATTEMPTS, **BENEATH}),
+        (vm_left_out.SUCCEEDS_INSIDE, {**ATTEMPTS, **BENEATH}),
+    ):
+        assert left_out.keys() < there.keys()
+        assert all(left_out.values())
+    hosts = {attempt.host for attempt in {**ATTEMPTS, **BENEATH}.values()}
+    assert vm_left_out.NOT_LOGGED.keys() <= hosts

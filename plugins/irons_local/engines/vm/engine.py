@@ -25,7 +25,7 @@ from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines.namespace import activity
 from irons_local.engines.namespace.launch import console, kept, note
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
-from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, switching
+from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, stalled, switching
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
 from irons_local.images.bootable import store
@@ -64,6 +64,7 @@ class VmEngine:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._probe: kvm.KvmProbe | None = None
         self._ends: dict[str, str] = {}
+        self._stalled: dict[str, stalled.Stalled] = {}
 
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
@@ -367,6 +368,9 @@ class VmEngine:
         if process is None:
             return Look("stopped", self._reason(sandbox, home), facts=facts)
         facts |= {"pid": str(process.pid), **limits.used(self._groups.used(sandbox))}
+        known = self._stalled.get(sandbox)
+        if known is not None and known.stands_still:
+            facts["disk_note"] = stalled.NOTE
         return Look("running", facts=facts)
 
     def _reason(self, sandbox: str, home: Path) -> str:
@@ -421,12 +425,26 @@ class VmEngine:
             os.close(descriptor)
 
     async def _listen(self, sandbox: str) -> None:
-        """Remember why the guest ended, as QEMU tells it."""
-        with contextlib.suppress(qmp.QmpError, OSError):
-            async with qmp.connected(self._root / sandbox / launch.EVENTS) as monitor:
-                while (event := await monitor.event()) is not None:
-                    if event.name == "SHUTDOWN":
-                        self._ends[sandbox] = limits.ended(event.data)
+        """Remember why the guest ended, as QEMU tells it, and have it go on where the disk was full."""
+        home = self._root / sandbox
+        known = self._stalled[sandbox] = stalled.Stalled(home, home / launch.COMMANDS)
+        try:
+            async with qmp.connected(home / launch.EVENTS) as monitor:
+                serving = asyncio.create_task(known.serve(), name=f"room for {sandbox}")
+                try:
+                    while (event := await monitor.event()) is not None:
+                        known.take(event)
+                        if event.name == "SHUTDOWN":
+                            self._ends[sandbox] = limits.ended(event.data)
+                finally:
+                    serving.cancel()
+                    await asyncio.gather(serving, return_exceptions=True)
+        except (qmp.QmpError, OSError):
+            # It has ended, or who broke out of it speaks nonsense.
+            pass
+        finally:
+            if self._stalled.get(sandbox) is known:
+                del self._stalled[sandbox]
 
     async def _accelerator(self) -> kvm.KvmProbe:
         """Whether KVM runs guests, found out once."""
