@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab import Person, eventually
+from tests.e2e.machines import WITHIN, only_in_test_vm, status
+from tests.machine import Machine
 
 FILL = "i=0; while :; do i=$((i + 1)); cat /dev/zero >> ~/fill; head -c 4096 /dev/zero > ~/fill$i; done 2>/dev/null"
 
@@ -81,3 +83,30 @@ def test_a_full_disk_is_said_and_does_not_keep_a_sandbox_alive(crowded: Person) 
 def _free(person: Person) -> int:
     words = [*person.lab.enter(), "df", "-B1", "--output=avail", str(person.home / "disk")]
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+@pytest.mark.vm
+@only_in_test_vm
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("crowded", ["user"], indirect=True)
+def test_a_guest_goes_on_once_there_is_room(crowded: Person, machine: Machine, vm_image: Path) -> None:
+    """A virtual machine whose write does not fit stands still, `status` says why, and what it wrote is whole when there is room again."""
+    machine.require("qemu-system-x86_64", "mke2fs")
+    crowded.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=600)
+    words = ("--engine", "vm", "--memory", "512M", "--disk", "4G", "--wait-timeout", f"{WITHIN}s")
+    crowded.ok("create", "machine", *words, timeout=WITHIN)
+    most = crowded.home / "disk/most"
+    filled = str(_free(crowded) - (128 << 20))
+    subprocess.run([*crowded.lab.enter(), "fallocate", "-l", filled, str(most)], check=True)
+    script = "yes | head -c 300000000 >fill; sync; sha256sum <fill; yes | head -c 300000000 | sha256sum"
+    with crowded.start("exec", "machine", "--", "sh", "-c", script) as writing:
+        full = eventually(lambda: status(crowded, "machine").get("disk_note"), within=WITHIN)
+        assert "goes on by itself" in full
+        assert writing.poll() is None
+        subprocess.run([*crowded.lab.enter(), "rm", str(most)], check=True)
+        written, complaints = writing.communicate(timeout=WITHIN)
+    assert (writing.returncode, len(set(written.splitlines())), len(written.splitlines())) == (0, 1, 2), (
+        complaints
+    )
+    assert "disk_note" not in status(crowded, "machine")
+    crowded.ok("destroy", "machine", "--force", timeout=180)

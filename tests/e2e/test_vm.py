@@ -19,6 +19,7 @@ from irons_local.bundle.machine import VIRTUAL_DISK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
 from tests.e2e.machines import ALL, WITHIN, end_all, only_in_test_vm, status
+from tests.e2e.test_lasting import end
 from tests.hostile_disks import BOOT_BLOCK, outside, over
 from tests.machine import Machine
 
@@ -168,6 +169,19 @@ def check_copy(person: Person, made_key: str, secret: Path) -> None:
     assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
 
 
+def check_crash(person: Person) -> None:
+    """With all that runs of the daemon killed at once, the machine lives on, and the next command finds it."""
+    pid = status(person, "machine")["pid"]
+    boot = person.inside("machine", "cat /proc/sys/kernel/random/boot_id", timeout=WITHIN).stdout
+    end(person)
+    assert Path(f"/proc/{pid}").exists()
+    assert status(person, "machine")["pid"] == pid
+    again = person.inside("machine", "cat /proc/sys/kernel/random/boot_id", timeout=WITHIN)
+    assert (len(boot), again.stdout) == (37, boot), again
+    denied = "curl -sS -m 60 -o /dev/null -w '%{http_code}' http://crash.example.test/"
+    assert person.inside("machine", denied, timeout=WITHIN).stdout == "403"
+
+
 @pytest.mark.vm
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("person", [ROOT, "user"], indirect=True)
@@ -266,6 +280,7 @@ def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
         person.ok("start", "machine", timeout=WITHIN)
         assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
         check_disk(person, "machine", secret)
+        check_crash(person)
     finally:
         secret.unlink(missing_ok=True)
         end_all(person)
