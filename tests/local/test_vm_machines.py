@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 import pytest
 from tests.hostile_disks import over
 
+from irons_local import disk_room
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.disk_room import Room
 from irons_local.engines.protocol import Cells, KeptFiles, Kit
@@ -187,6 +188,25 @@ def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> Non
     record = place.images.snapshots.read("sn_00000000000000ff")
     assert record.layers[0] == kept[0].layer
     assert len(record.layers) == chain.DEEPEST + 1
+
+
+def test_a_snapshot_that_does_not_fit_leaves_the_machine_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it is refused with what is full, no layer is made, and with room again it works."""
+    place = _Place(tmp_path)
+    place.write(b"one")
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_room, "RESERVE", 1 << 62)
+        patched.setattr(disk_room, "_PART", 1)
+        with pytest.raises(EngineError, match="the disk is full: the snapshot does not fit") as caught:
+            asyncio.run(place.engine.capture(SANDBOX, FIRST, "first"))
+        assert caught.value.code == "limit"
+    assert place.written() == [b"one"]
+    assert not place.images.layers.listed()
+    assert not list(place.images.snapshots.homes())
+    asyncio.run(place.engine.capture(SANDBOX, FIRST, "first"))
+    assert place.written() == [b"", b"one"]
 
 
 def test_what_was_written_is_on_the_disk_before_qemu_is_asked(

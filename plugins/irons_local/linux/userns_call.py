@@ -93,4 +93,4 @@ def _result(answer: dict[str, Any], complaints: bytes) -> dict[str, Any]:
     if error is None:
         lines = complaints.decode(errors="replace").strip().splitlines()
         raise EngineError("failed", lines[-1] if lines else "a process of irons died and reported nothing")
-    raise EngineError(error["code"], error["message"])
+    raise EngineError(error["code"], error["message"], error.get("hint", ""))

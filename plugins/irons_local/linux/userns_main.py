@@ -4,7 +4,7 @@
 1 is a sandbox's root) or `b` (whose 0 is a sandbox's root, and which can touch nothing of this user's). The
 function gets the JSON object on standard input (`give` in it: descriptors to hand to a sandbox's root first; `dies_with`:
 the process that started this one, with whose end it is killed) and a callable for progress; each line on standard output is a JSON
-object, the last one `{"ok": ...}` or `{"error": {"code", "message"}}`.
+object, the last one `{"ok": ...}` or `{"error": {"code", "message", "hint"}}`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
         enter("b" if level == "b" else "a", outer_map(), request)
         answer = {"ok": task(request, _say)}
     except (EngineError, IdMapError) as error:
-        answer = {"error": {"code": getattr(error, "code", "machine"), "message": str(error)}}
+        said = {"code": getattr(error, "code", "machine"), "message": str(error)}
+        answer = {"error": {**said, "hint": getattr(error, "hint", "")}}
     except OSError as error:
         answer = {"error": {"code": "failed", "message": _text(error)}}
     _write(answer)
