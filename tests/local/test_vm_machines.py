@@ -170,14 +170,15 @@ def test_a_restore_replaces_a_disk_once_it_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> None:
-    """Its layers are replaced, so that one more for what it has now is no harm; a snapshot of it is refused."""
+    """Its layers are replaced, so that one more for what it has now is no harm; a snapshot of it is refused, and works after that."""
     place = _Place(tmp_path)
     for number in range(chain.DEEPEST):
         place.write(b"%d" % number)
         asyncio.run(place.engine.capture(SANDBOX, f"sn_{number:016x}", f"at-{number}"))
     place.write(b"last")
-    with pytest.raises(EngineError, match="one more is too many"):
+    with pytest.raises(EngineError, match="one more is too many") as caught:
         asyncio.run(place.engine.capture(SANDBOX, "sn_00000000000000ff", "more"))
+    assert "irons restore" in caught.value.hint
     kept: list[KeptFiles] = []
 
     async def made(files: KeptFiles) -> None:
@@ -188,6 +189,9 @@ def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> Non
     record = place.images.snapshots.read("sn_00000000000000ff")
     assert record.layers[0] == kept[0].layer
     assert len(record.layers) == chain.DEEPEST + 1
+    place.write(b"goes on")
+    asyncio.run(place.engine.capture(SANDBOX, "sn_00000000000000fe", "again"))
+    assert place.written() == [b"", b"goes on", b"1", b"0"]
 
 
 def test_a_snapshot_that_does_not_fit_leaves_the_machine_as_it_was(

@@ -117,7 +117,8 @@ def begin(home: Path, machine: Machine, layers: Layers, most: int | None = DEEPE
         raise EngineError(
             "limit",
             f"the disk of {machine.name} consists of {len(machine.layers)} layers already, and one more is too many",
-            "an older snapshot has fewer: irons create NEW --from SNAP, or irons restore; to remove snapshots does not help",
+            "an older snapshot has fewer: irons create NEW --from SNAP, or irons restore; without one, irons scp copies the files"
+            " to a new sandbox. To remove snapshots does not help",
         )
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
