@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from irons.context import Context
     from irons.errors import IronsError
     from irons.hookspecs import Backend, hookimpl
-    from irons.plugin.hook_data import CompletionState, LifecycleChange, PluginCheck, PromptStatus
+    from irons.plugin.hook_data import (
+        AskedQuestion,
+        CompletionState,
+        LifecycleChange,
+        PluginCheck,
+        PromptStatus,
+    )
     from irons.settings.plugin_settings import PluginSetting
     from irons_plugins.box.box import Box
     from irons_plugins.box.files import FileEntry
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Api",
     "Arg",
+    "AskedQuestion",
     "Backend",
     "Box",
     "BoxProcess",
@@ -66,7 +73,13 @@ _ROOMS = {
     "irons.command": ("Arg", "Column", "Command", "Exec", "Flag", "Opt", "Result", "View"),
     "irons.context": ("Context",),
     "irons.errors": ("IronsError",),
-    "irons.plugin.hook_data": ("CompletionState", "LifecycleChange", "PluginCheck", "PromptStatus"),
+    "irons.plugin.hook_data": (
+        "AskedQuestion",
+        "CompletionState",
+        "LifecycleChange",
+        "PluginCheck",
+        "PromptStatus",
+    ),
     "irons.hookspecs": ("Backend", "hookimpl"),
     "irons.settings.plugin_settings": ("PluginSetting",),
     "irons_plugins.box.box": ("Box",),

@@ -1,4 +1,4 @@
-"""Calls the hooks `irons_event` and `irons_lifecycle` for what comes in, one line of JSON each; the process around it is another's."""
+"""Calls the hooks `irons_event`, `irons_lifecycle` and `irons_ask` for what comes in, one line of JSON each; the process around it is another's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons.client.models.audit import event_of
 from irons.errors import IronsError
-from irons.plugin.hook_data import LifecycleChange
+from irons.plugin.hook_data import AskedQuestion, LifecycleChange
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from irons.host import PluginHost
     from irons.settings.settings import Settings
 
-HOOKS = ("irons_event", "irons_lifecycle")
+HOOKS = ("irons_event", "irons_lifecycle", "irons_ask")
 """What is called here."""
+
+LONGEST_ANSWER = 60
+"""Characters of an answer to a question that are passed on."""
 
 LONGEST = 30.0
 """Seconds that the plugins may take for one event, all of them together; then a `TimeoutError` is raised in the one that runs."""
@@ -36,15 +39,22 @@ class HookRunner:
         host: The plugins.
         settings: Those of the machine's user.
         begun: Called with the id of each event before plugins get it.
+        answered: Called with the id of each question, the plugin that answers it and its answer; with two empty texts once all plugins are done.
         longest: Seconds that plugins may take for one event.
     """
 
     def __init__(
-        self, host: PluginHost, settings: Settings, begun: Callable[[int], None], longest: float = LONGEST
+        self,
+        host: PluginHost,
+        settings: Settings,
+        begun: Callable[[int], None],
+        longest: float = LONGEST,
+        answered: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self._host = host
         self._settings = settings
         self._begun = begun
+        self._answered = answered
         self._longest = longest
         self._alarms = 0
 
@@ -81,8 +91,21 @@ class HookRunner:
                 str(change.get(name, "")) for name in ("kind", "sandbox", "id", "at")
             )
             self._call("irons_lifecycle", change=LifecycleChange(kind, sandbox, identity, at))
+        question = message.get("question")
+        if isinstance(question, Mapping):
+            self._ask(_question(question))
         if isinstance(lost, int):
             self._call("irons_lifecycle", change=LifecycleChange("lost", "", lost=lost))
+
+    def _ask(self, question: AskedQuestion) -> None:
+        """Have plugins hear of a question, and say what each answers."""
+        try:
+            with self._bounded():
+                for info, answer in self._host.answers("irons_ask", self._settings, question=question):
+                    if answer is not None:
+                        self._answered(question.id, info.name, str(answer)[:LONGEST_ANSWER])
+        finally:
+            self._answered(question.id, "", "")
 
     def _call(self, hook: str, **arguments: Any) -> None:
         with self._bounded():
@@ -107,3 +130,10 @@ class HookRunner:
             os._exit(os.EX_SOFTWARE)
         message = f"it took longer than {self._longest:g} s"
         raise TimeoutError(message)
+
+
+def _question(given: Mapping[str, Any]) -> AskedQuestion:
+    """Read a question; what a newer control plane has beyond the fields is passed over."""
+    known = {name: value for name, value in given.items() if name in AskedQuestion._fields}
+    may = tuple(str(each) for each in known.get("may", ()))
+    return AskedQuestion(**{"id": "", "sandbox": "", "host": "", "port": 0, **known, "may": may})

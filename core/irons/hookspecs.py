@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
     from irons.command import Command
     from irons.context import Context
-    from irons.plugin.hook_data import CompletionState, LifecycleChange, PluginCheck, Preset, PromptStatus
+    from irons.plugin.hook_data import (
+        AskedQuestion,
+        CompletionState,
+        LifecycleChange,
+        PluginCheck,
+        Preset,
+        PromptStatus,
+    )
     from irons.settings.plugin_settings import PluginSetting
     from irons.settings.settings import Settings
     from irons_policy.event import Event
@@ -145,6 +152,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "irons_presets": ("settings",),
     "irons_event": ("event", "settings"),
     "irons_lifecycle": ("change", "settings"),
+    "irons_ask": ("question", "settings"),
 }
 """The arguments of every hook; new ones are only ever added at the end."""
 
@@ -253,4 +261,12 @@ def irons_lifecycle(change: LifecycleChange, settings: Mapping[str, Any]) -> Non
     """Act on a sandbox that is ready, was stopped or was destroyed.
 
     Fires in the same process as `irons_event`.
+    """
+
+
+@hookspec()
+def irons_ask(question: AskedQuestion, settings: Mapping[str, Any]) -> str | None:
+    """Tell a person of a question of mode `ask`, and return their answer, one of `question.may`, or None.
+
+    Fires in the same process as `irons_event`, for at most one question of a sandbox in 10 seconds. The first plugin that answers counts.
     """

@@ -98,6 +98,38 @@ class Preset(NamedTuple):
     hosts: tuple[PresetHost, ...]
 
 
+class AskedQuestion(NamedTuple):
+    """A question of mode `ask`, as `irons_ask` gets it.
+
+    Its texts are made to be passed on: no link or markup is in them (`evil[.]example`), and each is 100 bytes at most. They are the sandbox's words.
+
+    Attributes:
+        id: Names it; `irons ask answer ID once` answers it.
+        sandbox: The sandbox's name.
+        host: Where a connection was tried to.
+        port: The port there.
+        protocol: What it spoke.
+        since: When it was asked, RFC 3339, UTC.
+        count: Connections that were tried.
+        waiting: Those of them that wait.
+        requests: How often the agent inside asked for it, without a connection.
+        may: The answers that a plugin may give.
+        reason: The agent's words; empty unless the setting `[ask] reason` passes them on.
+    """
+
+    id: str
+    sandbox: str
+    host: str
+    port: int
+    protocol: str = ""
+    since: str = ""
+    count: int = 0  # type: ignore[assignment]
+    waiting: int = 0
+    requests: int = 0
+    may: tuple[str, ...] = ()
+    reason: str = ""
+
+
 class LifecycleChange(NamedTuple):
     """A step in a sandbox's life, as `irons_lifecycle` gets it.
 

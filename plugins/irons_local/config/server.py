@@ -33,16 +33,16 @@ _MOST_WORDS = 64
 
 
 class NotifierSettings(NamedTuple):
-    """`[ask]`, as far as the program is concerned that hears of questions.
+    """`[ask]`, as far as what hears of questions is concerned: a program, and plugins.
 
     Attributes:
-        command: the program and its arguments.
-        may: what it may answer.
-        hold: connections wait for its answer.
-        reason: it is given the agent's words.
+        command: the program and its arguments; empty where there is none.
+        may: what they may answer.
+        hold: connections wait for their answers.
+        reason: they are given the agent's words.
     """
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     may: tuple[str, ...] = MAY
     hold: bool = False
     reason: bool = False
@@ -170,7 +170,7 @@ class LocalTable:
         self._upstream: Upstream | None = None
         self._ca: Sequence[str] | None = None
         self._never: tuple[Pattern, ...] = ()
-        self._notifier: NotifierSettings | None = None
+        self._notifier = NotifierSettings()
         self._carrying = Carrying()
 
     def authorities(self) -> Authorities:
@@ -193,17 +193,22 @@ class LocalTable:
         self._refresh()
         return self._never
 
-    def notifier(self) -> NotifierSettings | None:
-        """`[ask] exec` and what belongs to it, as it is set now; None where it names no program."""
+    def notifier(self) -> NotifierSettings:
+        """What notifiers of `[ask]` may do, as it is set now."""
         self._refresh()
         return self._notifier
+
+    def program(self) -> NotifierSettings | None:
+        """The same, where `[ask] exec` names a program."""
+        found = self.notifier()
+        return found if found.command else None
 
     def _refresh(self) -> None:
         try:
             found = self._path.stat()
         except OSError:
             self._seen, self._hosts, self._upstream, self._ca = None, {}, None, None
-            self._never, self._notifier = (), None
+            self._never, self._notifier = (), NotifierSettings()
             return
         seen = (found.st_mtime_ns, found.st_ino)
         if seen == self._seen:
@@ -233,7 +238,7 @@ def _ask_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return cast("dict[str, Any]", ask)
 
 
-def _notifier_of(settings: Mapping[str, Any]) -> NotifierSettings | None:
+def _notifier_of(settings: Mapping[str, Any]) -> NotifierSettings:
     """`[ask] exec` and what belongs to it.
 
     Raises:
@@ -249,9 +254,7 @@ def _notifier_of(settings: Mapping[str, Any]) -> NotifierSettings | None:
     for name in ("hold", "reason"):
         if type(ask.get(name, False)) is not bool:
             raise ValueError(f"ask.{name}: expected true or false")
-    return (
-        NotifierSettings(command, may, ask.get("hold", False), ask.get("reason", False)) if command else None
-    )
+    return NotifierSettings(command, may, ask.get("hold", False), ask.get("reason", False))
 
 
 def _words(ask: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What plugins hear: new events of the audit log and steps of sandboxes, written to a process of their own.
+"""What plugins hear: new events of the audit log, steps of sandboxes and questions, written to a process of their own.
 
 The log itself is the queue of events, read like any other reader does, so that intake never waits for a plugin. Where a plugin falls
 behind by more than `BEHIND` events, the oldest are passed over, and the plugin gets the number.
@@ -34,6 +34,9 @@ BEHIND = 10_000
 CHANGES = 1_000
 """Steps of sandboxes that wait at most."""
 
+MOST_ASKED = 16
+"""Questions that plugins have not answered yet; of further ones they do not hear."""
+
 _PIECE = 200
 _LONGEST_TEXT = 500
 _LOOK_EVERY = 5.0
@@ -46,6 +49,19 @@ _LINES = 20
 
 _OURS = ("IRONS_LINK", "IRONS_KEEPER", "IRONS_NURSERY")
 """Variables that name descriptors of the daemon."""
+
+
+class _Asked:
+    """A question that plugins hear of, and what they may answer."""
+
+    def __init__(self, found: asyncio.Future[tuple[str, str] | None], may: Sequence[str]) -> None:
+        self.found, self.may = found, may
+
+    def take(self, answer: tuple[str, str] | None) -> None:
+        """Take the first answer, with who gave it; None for no answer from plugins that are exchanged."""
+        if not self.found.done():
+            self.found.set_result(answer)
+
 
 Pager = Callable[[Query, float], Awaitable[Page]]
 
@@ -79,8 +95,10 @@ class HookFeed:
         self._begun = self._from = 0
         self._changes: deque[dict[str, str]] = deque()
         self._lost = 0
+        self._questions: deque[Mapping[str, Any]] = deque()
+        self._asked: dict[str, _Asked] = {}
         self._news = asyncio.Event()
-        self._wanted = False
+        self._wanted = self._hears = False
 
     def note(self, kind: str, sandbox: StoredSandbox) -> None:
         """Take a step of a sandbox: `ready`, `stopped` or `destroyed`."""
@@ -92,6 +110,37 @@ class HookFeed:
         at = rfc3339(times.now())
         self._changes.append({"kind": kind, "sandbox": clean(sandbox.name), "id": sandbox.id, "at": at})
         self._news.set()
+
+    @property
+    def hears_questions(self) -> bool:
+        """Whether a plugin has the hook `irons_ask`, and its process runs."""
+        return self._hears
+
+    async def ask(self, question: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Have plugins hear of a question.
+
+        Args:
+            question: what goes out of it; its `id` names it.
+
+        Returns:
+            The plugin that first gave an answer that `may` of the question has, and that answer; two empty texts where none did, or its
+            process ended. None where plugins were exchanged before they could answer.
+        """
+        identity = str(question["id"])
+        if not self._hears:
+            # They have gone since the caller looked.
+            return None
+        if len(self._asked) >= MOST_ASKED or identity in self._asked:
+            return "", ""
+        asked = self._asked[identity] = _Asked(
+            asyncio.get_running_loop().create_future(), tuple(question["may"])
+        )
+        self._questions.append(question)
+        self._news.set()
+        try:
+            return await asked.found
+        finally:
+            del self._asked[identity]
 
     async def run(self) -> None:
         """Serve plugins for as long as this is not cancelled; no failure of theirs ends it."""
@@ -132,6 +181,7 @@ class HookFeed:
         try:
             hooks = await self._hooks_of(process)
             self._wanted = bool(hooks)
+            self._hears = hooks is not None and "irons_ask" in hooks
             if hooks is None:
                 return False
             if not hooks:
@@ -150,6 +200,11 @@ class HookFeed:
             self._resume(process)
             return False
         finally:
+            self._hears = False
+            self._questions.clear()
+            for asked in self._asked.values():
+                # What a process ended at is not repeated.
+                asked.take(None if changed.done() else ("", ""))
             for each in (changed, *work):
                 each.cancel()
             for problem in await asyncio.gather(changed, *work, return_exceptions=True):
@@ -196,6 +251,8 @@ class HookFeed:
         while True:
             await self._news.wait()
             self._news.clear()
+            while self._questions:
+                await _write(process, [{"question": self._questions.popleft()}])
             lost, self._lost = self._lost, 0
             if lost:
                 _log.warning("plugins are behind: %d events or changes were not delivered", lost)
@@ -206,7 +263,21 @@ class HookFeed:
     async def _follow(self, process: Process) -> None:
         while line := await _out(process).readline():
             with suppress(ValueError, LookupError, TypeError):
-                self._begun = int(json.loads(line)["event"])
+                told = json.loads(line)
+                if "question" in told:
+                    self._take_answer(str(told["question"]), str(told["by"]), str(told["answer"]))
+                else:
+                    self._begun = int(told["event"])
+
+    def _take_answer(self, question: str, by: str, said: str) -> None:
+        """Take an answer to a question; an empty one says that all plugins are done."""
+        asked = self._asked.get(question)
+        if asked is None:
+            return
+        if said and said not in asked.may:
+            _log.warning("plugin %s, irons_ask: %r is not an answer that it may give", clean(by), clean(said))
+        else:
+            asked.take((by, said))
 
     async def _log_of(self, process: Process) -> None:
         """Log what plugins print, so much of it as one may."""

@@ -33,6 +33,7 @@ from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
+from irons_local.control.egress.hook_notifier import HookNotifier
 from irons_local.control.egress.notifier import ProgramNotifier
 from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.rules_and_modes import Egress
@@ -134,7 +135,11 @@ class Server:
             keys=KeyRing(store),
         )
 
-        self._notifier = ProgramNotifier(self.plane.questions, local.notifier, os.environ, _confined)
+        desk = self.plane.questions
+        self._notifiers = (
+            ProgramNotifier(desk, local.program, os.environ, _confined),
+            HookNotifier(desk, local.notifier, self._hooks),
+        )
 
     async def serve(self, link: socket.socket, rendezvous: socket.socket | None) -> None:
         """Serve until `stop` is called or, without a rendezvous, until the keeper ends.
@@ -167,7 +172,8 @@ class Server:
             self._spawn(plane.deadlines.run())
             self._spawn(self._timed_rules.run())
             self._spawn(plane.questions.run())
-            self._spawn(self._notifier.run())
+            for notifier in self._notifiers:
+                self._spawn(notifier.run())
             self._spawn(self._hooks.run())
             await plane.holds.resume()
             await self._stopping.wait()

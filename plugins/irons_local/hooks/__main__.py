@@ -1,8 +1,8 @@
-"""Runs the hooks `irons_event` and `irons_lifecycle`: `python -m irons_local.hooks`, with messages on stdin.
+"""Runs the hooks `irons_event`, `irons_lifecycle` and `irons_ask`: `python -m irons_local.hooks`, with messages on stdin.
 
 It is the one process of the backend that loads plugins of a single file. As root it becomes the user of root's gateway before any of their
 code runs, keeps of root's rights only the one to read files while they are imported, and gives up that too before it reads a message.
-It has no descriptor of the daemon: stdin brings messages, stdout takes the ids of events that were begun, stderr goes to the log.
+It has no descriptor of the daemon: stdin brings messages, stdout takes the ids of events that were begun and answers to questions, stderr goes to the log.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ def main() -> int:
     for name in CODECS:
         codecs.lookup(name)
     host = PluginHost(os.environ, _say, built_in=(), owner=owner)
-    runner = HookRunner(host, load({}, os.environ, strict=False), lambda event: answer({"event": event}))
+    runner = HookRunner(
+        host,
+        load({}, os.environ, strict=False),
+        lambda event: answer({"event": event}),
+        answered=lambda question, by, said: answer({"question": question, "by": by, "answer": said}),
+    )
     runner.prepare()
     confine()
     answer({"hooks": runner.hooks})

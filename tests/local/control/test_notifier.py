@@ -19,8 +19,9 @@ from tests.local.control.lab import control_plane, run, until
 from tests.local.control.test_questions import HOST, asking
 
 from irons_local.config.server import NotifierSettings
-from irons_local.control.egress import notifier
-from irons_local.control.egress.notifier import EVERY, MOST_FIELD, NAME, ProgramNotifier, defanged, message
+from irons_local.control.egress import notifier, notifying
+from irons_local.control.egress.notifier import NAME, ProgramNotifier
+from irons_local.control.egress.notifying import EVERY, MOST_FIELD, defanged, message
 from irons_local.control.egress.questions import CellQuestion, QuestionDesk, QuestionsSeen
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.forkserver.confine import GATEWAY_ID
@@ -247,7 +248,7 @@ def test_a_program_that_is_not_there_ends_nothing() -> None:
 
 def test_a_look_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a look fails with, the next one is made, and questions are told of again."""
-    monkeypatch.setattr(notifier, "LOOK", 0.001)
+    monkeypatch.setattr(notifying, "LOOK", 0.001)
 
     async def work() -> None:
         async with bench(shell("echo no"), question()) as at:

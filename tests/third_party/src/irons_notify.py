@@ -1,4 +1,4 @@
-"""Show a message where a sandbox was denied a connection, and when one is ready."""
+"""Show a message where a sandbox was denied a connection, where it asks for one, and when one is ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from irons import Event, LifecycleChange, PluginSetting, hookimpl
+from irons import AskedQuestion, Event, LifecycleChange, PluginSetting, hookimpl
 
 _last: dict[str, float] = {}
 """When each sandbox was last the subject of a message (time.monotonic)."""
@@ -44,6 +44,12 @@ def irons_lifecycle(change: LifecycleChange, settings: Mapping[str, Any]) -> Non
     """Show that a sandbox is ready."""
     if change.kind == "ready":
         _show(settings, change.sandbox, "is ready")
+
+
+@hookimpl
+def irons_ask(question: AskedQuestion, settings: Mapping[str, Any]) -> None:
+    """Show what is asked; the answer is given elsewhere."""
+    _show(settings, f"{question.sandbox} asks", f"{question.host} port {question.port}")
 
 
 def _show(settings: Mapping[str, Any], title: str, text: str) -> None:
