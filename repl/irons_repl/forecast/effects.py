@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from irons.record import NamedTuple
 from irons.text import clean
 from irons_policy.modes import MODES
 from irons_policy.patterns import PatternError, read_pattern
 from irons_repl.forecast.forecast_line import Clause
-from irons_repl.forecast.ground import RuleKey
+from irons_repl.forecast.ground import CoveredPlaces, RuleKey
 
 if TYPE_CHECKING:
     from irons_policy.patterns import Pattern
@@ -38,7 +37,7 @@ def effects(change: TypedChange, ground: Ground) -> list[Clause]:
         return _mode(change.words[0] if len(change.words) == 1 else "", ground)
     if change.verb == "remove":
         return _remove(patterns, ground)
-    covered = _sorted(_covered(patterns, ground))
+    covered = _covered(patterns, ground)
     if not covered.hosts:
         return _covers(covered, ground)
     changed = frozenset(RuleKey(ground.scope, pattern.text) for pattern in patterns)
@@ -46,32 +45,7 @@ def effects(change: TypedChange, ground: Ground) -> list[Clause]:
     return [*_covers(covered, ground), *what]
 
 
-class _Covered(NamedTuple):
-    """What patterns cover, by what the rules say of it: connections, hosts, and places that rules deny, allow and leave to the mode."""
-
-    connections: int
-    hosts: int
-    denied: Sequence[TriedPlace]
-    allowed: Sequence[TriedPlace]
-    bare: Sequence[TriedPlace]
-
-
-def _sorted(places: Iterable[TriedPlace]) -> _Covered:
-    """Sort places in one pass: there may be thousands, at each key."""
-    hosts: set[str] = set()
-    denied: list[TriedPlace] = []
-    allowed: list[TriedPlace] = []
-    bare: list[TriedPlace] = []
-    connections = 0
-    for place in places:
-        _, host, _, count, denies, allows, _ = place
-        hosts.add(host)
-        connections += count
-        (denied if denies else allowed if allows else bare).append(place)
-    return _Covered(connections, len(hosts), denied, allowed, bare)
-
-
-def _covers(covered: _Covered, ground: Ground) -> list[Clause]:
+def _covers(covered: CoveredPlaces, ground: Ground) -> list[Clause]:
     whose = f"{clean(ground.sandbox, limit=LONGEST_NAME)}'s " if ground.sandbox else ""
     of = Clause(f"of {whose}{_number(len(ground.by_host), 'host')}", rank=2, joiner=" ")
     if not covered.hosts:
@@ -80,7 +54,7 @@ def _covers(covered: _Covered, ground: Ground) -> list[Clause]:
     return [Clause(f"covers {covered.hosts:,}"), of, Clause(connections, rank=3)]
 
 
-def _allow(covered: _Covered, changed: frozenset[RuleKey], ground: Ground) -> list[Clause]:
+def _allow(covered: CoveredPlaces, changed: frozenset[RuleKey], ground: Ground) -> list[Clause]:
     # A pattern is in one list: an allow rule takes the place of the deny rule of its own pattern and scope.
     opened = [place for place in covered.denied if not place.denies - changed]
     kept = [place for place in covered.denied if place.denies - changed]
@@ -94,7 +68,7 @@ def _allow(covered: _Covered, changed: frozenset[RuleKey], ground: Ground) -> li
             else f"that mode {clean(ground.mode, limit=12)} refuses"
         )
         joiner = ", " if clauses else "; "
-        clauses.append(Clause(f"opens {_hosts(covered.bare)} {what}", rank=1, joiner=joiner))
+        clauses.append(Clause(f"opens {covered.bare_hosts:,} {what}", rank=1, joiner=joiner))
     if kept:
         by = clean(min(rule.pattern for place in kept for rule in place.denies - changed), limit=40)
         verb = "stays" if _hosts(kept) == "1" else "stay"
@@ -102,7 +76,7 @@ def _allow(covered: _Covered, changed: frozenset[RuleKey], ground: Ground) -> li
     return clauses or [Clause("all of it is allowed already", rank=1, joiner="; ")]
 
 
-def _deny(covered: _Covered, ground: Ground) -> list[Clause]:
+def _deny(covered: CoveredPlaces, ground: Ground) -> list[Clause]:
     clauses: list[Clause] = []
     if covered.allowed:
         clauses.append(Clause(f"closes {_hosts(covered.allowed)} that rules allow", _BAD, joiner="; "))
@@ -122,7 +96,7 @@ def _remove(patterns: Sequence[Pattern], ground: Ground) -> list[Clause]:
                 f"{_who(ground)} {'has' if ground.sandbox else 'have'} no rule {clean(missing[0].pattern, limit=60)}"
             )
         ]
-    covered = _sorted(_covered(patterns, ground))
+    covered = _covered(patterns, ground)
     clauses = _covers(covered, ground)
     lost = [place for place in covered.allowed if not place.allows - changed]
     freed = [place for place in covered.denied if not place.denies - changed]
@@ -183,10 +157,11 @@ def _patterns(words: Iterable[str]) -> list[Pattern]:
     return found
 
 
-def _covered(patterns: Sequence[Pattern], ground: Ground) -> Sequence[TriedPlace]:
+def _covered(patterns: Sequence[Pattern], ground: Ground) -> CoveredPlaces:
     if len(patterns) == 1:
         return ground.covered(patterns[0])
-    return list({id(place): place for pattern in patterns for place in ground.covered(pattern)}.values())
+    places = {id(place): place for pattern in patterns for place in ground.places_of(pattern)}
+    return CoveredPlaces.of(places.values())
 
 
 def _hosts(places: Iterable[TriedPlace]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from irons.record import NamedTuple
 from irons_policy.causes import Cause
 from irons_policy.hostnames import HostError, canonical_host
-from irons_policy.patterns import HTTPS
+from irons_policy.patterns import HTTPS, read_pattern
 from irons_policy.policy import Policy
 from irons_policy.rules import LISTS
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RULED = ("", Cause.RULE, Cause.UNCOVERED, Cause.ASKED)
 """Causes that a rule's verdict can have; older servers tell none."""
+
+
+_EVERYTHING = read_pattern("*")
 
 
 class RuleKey(NamedTuple):
@@ -58,6 +61,48 @@ class TriedPlace(NamedTuple):
         return bool(self.allows) and not self.denies
 
 
+class CoveredPlaces(NamedTuple):
+    """What patterns cover, by what the rules say of it.
+
+    Attributes:
+        connections: Connections.
+        hosts: How many hosts.
+        denied: Places that rules deny.
+        allowed: Places that rules allow.
+        bare: Places that rules leave to the mode.
+        bare_hosts: How many hosts these have.
+    """
+
+    connections: int
+    hosts: int
+    denied: Sequence[TriedPlace]
+    allowed: Sequence[TriedPlace]
+    bare: Sequence[TriedPlace]
+    bare_hosts: int
+
+    @classmethod
+    def of(cls, places: Iterable[TriedPlace]) -> CoveredPlaces:
+        """Sort places in one pass: there may be thousands."""
+        hosts: set[str] = set()
+        bare_hosts: set[str] = set()
+        denied: list[TriedPlace] = []
+        allowed: list[TriedPlace] = []
+        bare: list[TriedPlace] = []
+        connections = 0
+        for place in places:
+            _, host, _, count, denies, allows, _ = place
+            hosts.add(host)
+            connections += count
+            if denies:
+                denied.append(place)
+            elif allows:
+                allowed.append(place)
+            else:
+                bare.append(place)
+                bare_hosts.add(host)
+        return cls(connections, len(hosts), denied, allowed, bare, len(bare_hosts))
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
     """What one sandbox, or all of them, tried lately.
@@ -83,12 +128,13 @@ class Ground:
     addresses: Sequence[TriedPlace] = field(init=False, repr=False)
     follow: int = field(init=False)
     against: Mapping[str, int] = field(init=False, repr=False)
+    everything: CoveredPlaces = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Sort the places once, so that a key need not go through all of them.
 
         `follow` is how many connections the sandboxes tried that have the mode of the scope, and `against` are those of them that
-        the rules do not allow, by host.
+        the rules do not allow, by host. `everything` is what `*` covers.
         """
         by_host: dict[str, list[TriedPlace]] = {}
         follow, against = 0, Counter[str]()
@@ -103,13 +149,20 @@ class Ground:
         object.__setattr__(self, "addresses", [place for place in self.places if place.address is not None])
         object.__setattr__(self, "follow", follow)
         object.__setattr__(self, "against", dict(against.most_common()))
+        object.__setattr__(self, "everything", CoveredPlaces.of(self.places_of(_EVERYTHING)))
 
     @property
     def scope(self) -> Scope:
         """The scope of the rules that a change is made to."""
         return "account" if self.sandbox is None else "sandbox"
 
-    def covered(self, pattern: Pattern) -> Sequence[TriedPlace]:
+    def covered(self, pattern: Pattern) -> CoveredPlaces:
+        """Return what a pattern covers; of `*`, which covers the most, it is known already."""
+        if (pattern.kind, pattern.ports) == (_EVERYTHING.kind, _EVERYTHING.ports):
+            return self.everything
+        return CoveredPlaces.of(self.places_of(pattern))
+
+    def places_of(self, pattern: Pattern) -> Sequence[TriedPlace]:
         """Return the places that a pattern covers."""
         if pattern.kind == "any":
             found = self.places
