@@ -76,7 +76,7 @@ TABLE: Mapping[str, Line] = {
     "GET /egress/check": Line(True, True, None, {"host": "a.example"}),
     "GET /questions": Line(True, True),
     "POST /questions/{id}": Line(False, True, {"answer": "no"}),
-    "GET /audit/egress": Line(True, False),
+    "GET /audit/egress": Line(True, True),
     "GET /audit/changes": Line(True, False),
     "GET /sandboxes/{name}/audit/egress": Line(True, True),
     "GET /sandboxes/{name}/audit/hosts": Line(True, True),
@@ -291,6 +291,52 @@ def test_lists_have_what_the_key_created(tmp_path: Path) -> None:
             ):
                 assert await listed(client, "/questions", "questions", "sandbox_name") == asked
                 assert await listed(client, "/questions", "others", "sandbox_name") == others
+
+    run(work())
+
+
+def test_the_log_of_all_is_that_of_the_key_s_own(tmp_path: Path) -> None:
+    """As events, in columns, with what changed and what was rotated out, and once a sandbox is gone; an export is of one sandbox."""
+
+    async def work() -> None:
+        async with team(tmp_path) as found:
+            writer = Writer(found.lab)
+            for name, about in found.named.items():
+                await writer.attempt(about["cell"], f"{name}.test")
+            writer.close()
+            await found.lab.store.write(
+                lambda connection: connection.execute("UPDATE subjects SET rotated = 1, rotated_before = 2")
+            )
+
+            async def read(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
+                answer = await client.get("/audit/egress", params=query)
+                assert answer.status_code == 200, answer.text
+                told: dict[str, Any] = answer.json()
+                return told
+
+            for client, own in (
+                (found.user, ["mine"]),
+                (found.other, ["theirs"]),
+                (found.auditor, ["mine", "theirs"]),
+            ):
+                hosts = [f"{name}.test" for name in own]
+                told = await read(client)
+                assert sorted(each["host"] for each in told["events"]) == hosts
+                assert sorted(each["sandbox_name"] for each in told["rotated"]) == own
+                assert sorted((await read(client, columns="host"))["columns"]["host"]) == hosts
+                assert (
+                    sorted(each["host"] for each in (await read(client, limit=10, changes=0))["events"])
+                    == hosts
+                )
+                ids = ",".join(str(each["id"]) for each in (await read(found.auditor))["events"])
+                assert sorted(each["host"] for each in (await read(client, ids=ids))["events"]) == hosts
+            assert _is_refusal(await found.user.get("/audit/egress", params={"export": "true"}))
+            one = await found.user.get("/sandboxes/mine/audit/egress", params={"export": "true"})
+            assert one.status_code == 200
+            await found.user.post("/sandboxes/mine/stop")
+            await found.lab.reaches("mine", "stopped")
+            assert (await found.user.delete("/sandboxes/mine")).status_code == 200
+            assert [each["host"] for each in (await read(found.user))["events"]] == ["mine.test"]
 
     run(work())
 

@@ -21,7 +21,7 @@ from irons_local.control.audit.events import (
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
-from irons_local.control.schema.errors import bad
+from irons_local.control.schema.errors import bad, forbidden
 from irons_local.control.schema.rules_schema import SHOWN_MODE
 from irons_local.control.schema.schemas import Schema, text
 from irons_local.control.store import sandboxes
@@ -200,7 +200,13 @@ async def read_audit(call: ApiCall) -> Mapping[str, Any]:
         ids=None if "ids" not in given else ids_of(given["ids"], MOST_IDS),
         export=given.get("export", False),
         columns=None if "columns" not in given else columns_of(given["columns"]),
+        creator=None if call.owned is None else call.owned.key,
     )
+    if query.export and call.owned is not None:
+        # It counts the events of all sandboxes.
+        raise forbidden(
+            "a key of the role user exports the log of one sandbox, not of all", "--sandbox NAME names one"
+        )
     if query.columns is not None and (query.export or query.changes is not None):
         raise bad("columns: neither `changes` nor `export` goes with it")
     page = await call.plane.audit.page(query, wait=given.get("wait", 0.0))

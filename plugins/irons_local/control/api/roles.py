@@ -54,6 +54,15 @@ def _snapshots(answer: Answer, owned: Owned) -> Answer:
     return {**answer, "snapshots": [row for row in answer["snapshots"] if row["id"] in owned.snapshots]}
 
 
+def _events(answer: Answer, owned: Owned) -> Answer:
+    """Leave events of sandboxes that a key created, also of those that are gone; what has no ids was read for the key alone."""
+    lists = [name for name in ("events", "changed", "rotated", "unrecorded") if name in answer]
+    return {
+        **answer,
+        **{name: [row for row in answer[name] if row["sandbox_id"] in owned.ever] for name in lists},
+    }
+
+
 def _modes(answer: Answer, owned: Owned) -> Answer:
     """Leave of the sandboxes with a mode of their own those that a key created."""
     names = {*owned.sandboxes.values()}
@@ -138,7 +147,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "PUT /sandboxes/{name}/egress/mode": _OWN,
     "GET /questions": Access(auditor=True, user=True, only=_TOLD, own_only=True),
     "POST /questions/{id}": _OWN,
-    "GET /audit/egress": _READ,
+    "GET /audit/egress": Access(auditor=True, user=True, only=_events),
     "GET /audit/changes": _READ,
     "GET /sandboxes/{name}/audit/egress": _OWN_LOG,
     "GET /sandboxes/{name}/audit/hosts": _OWN_LOG,

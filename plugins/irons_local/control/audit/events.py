@@ -65,6 +65,7 @@ class Query:
         ids: only these events; None is all.
         export: say which events may still change, and how many there are.
         columns: fields, by their names on the wire: the answer has these alone, a list of values for each.
+        creator: only events of sandboxes that the API key of this id created, also of those that are gone; None is all.
     """
 
     name: str | None = None
@@ -81,6 +82,7 @@ class Query:
     ids: Sequence[int] | None = None
     export: bool = False
     columns: Sequence[str] | None = None
+    creator: str | None = None
 
 
 class Counts(NamedTuple):
@@ -267,6 +269,9 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
     if query.name is not None:
         values["subject"] = subject_of(connection, query.name)
         parts.append("events.subject = :subject")
+    if query.creator is not None:
+        values["creator"] = query.creator
+        parts.append("events.subject IN (SELECT id FROM subjects WHERE creator = :creator)")
     for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<=")):
         if column is not None:
             values[name] = column
@@ -308,8 +313,8 @@ def _rotated(connection: sqlite3.Connection, query: Query, subject: int | None) 
     """Whose events were rotated out, and how many: also events that a filter would have left out."""
     rows = connection.execute(
         "SELECT name, sandbox, rotated, rotated_before FROM subjects WHERE rotated > 0 "
-        "AND (:subject IS NULL OR id = :subject) AND rotated_before > :since ORDER BY rotated_before DESC LIMIT :most",
-        {"subject": subject, "since": query.since or 0, "most": ROTATED},
+        "AND (:subject IS NULL OR id = :subject) AND (:creator IS NULL OR creator = :creator) AND rotated_before > :since ORDER BY rotated_before DESC LIMIT :most",
+        {"subject": subject, "creator": query.creator, "since": query.since or 0, "most": ROTATED},
     )
     return [
         {

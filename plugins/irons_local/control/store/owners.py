@@ -14,11 +14,13 @@ class Owned(NamedTuple):
         key: the id of the key.
         sandboxes: the names of its sandboxes, by their ids.
         snapshots: the ids of its snapshots.
+        ever: the ids of its sandboxes, and of those that are gone and have a log.
     """
 
     key: str
     sandboxes: Mapping[str, str]
     snapshots: frozenset[str]
+    ever: frozenset[str] = frozenset()
 
 
 class Owner(NamedTuple):
@@ -37,7 +39,13 @@ def owned(connection: sqlite3.Connection, key: str) -> Owned:
     """What a key has created and that is there."""
     made = connection.execute("SELECT id, name FROM sandboxes WHERE creator = ?", (key,))
     kept = connection.execute("SELECT id FROM snapshots WHERE creator = ?", (key,))
-    return Owned(key, {row["id"]: row["name"] for row in made}, frozenset(row["id"] for row in kept))
+    ever = connection.execute("SELECT sandbox FROM subjects WHERE creator = ?", (key,))
+    return Owned(
+        key,
+        {row["id"]: row["name"] for row in made},
+        frozenset(row["id"] for row in kept),
+        frozenset(row["sandbox"] for row in ever),
+    )
 
 
 def of_sandbox(connection: sqlite3.Connection, name: str, *, gone: bool) -> Owner | None:
