@@ -176,6 +176,14 @@ def test_why_of_nothing(run_irons: Runner, own: FakeApi) -> None:
     assert (done.code, done.err.splitlines()[0]) == (3, "irons: nothing of b.example was refused for one")
 
 
+def test_a_host_alone_is_no_sandbox(run_irons: Runner, own: FakeApi) -> None:
+    """With a sandbox in use the only word is a sandbox all the same; the hint has the words for the host."""
+    done = run_irons("audit", "why", "b.example", env={"IRONS_SANDBOX": "one"})
+    assert done.code == 3
+    assert "irons audit why one b.example asks about that host" in done.err
+    assert "asks about" not in run_irons("audit", "why", "b.example").err
+
+
 def test_why_at_a_plain_server(run_irons: Runner, one: FakeApi) -> None:
     """A plain v0 server tells no reason, but the command that would allow it is known."""
     one.record("b.example", allowed=False)

@@ -59,7 +59,14 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
     wanted = [Filter(verdict="blocked", host=host)]
     if "audit-outcomes" in ctx.api.extensions:
         wanted.append(Filter(host=host, outcomes=LOST))
-    found = [_last(ctx, name, each) for each in wanted]
+    try:
+        found = [_last(ctx, name, each) for each in wanted]
+    except NotFound as error:
+        used = ctx.settings["sandbox"]
+        if host is None and used not in (None, name):
+            # With a sandbox in use one might take the only word for the host, as after `egress check`.
+            error.hint = f"irons audit why {used} {name} asks about that host"
+        raise
     event = max((each.event for each in found if each.event is not None), key=_age, default=None)
     event = event or _last(ctx, name, Filter(verdict="warn", host=host)).event
     rotated, unrecorded = found[0].rotated, found[0].unrecorded
