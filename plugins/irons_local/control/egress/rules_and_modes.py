@@ -170,7 +170,7 @@ class Egress:
                 rules=tuple(
                     each for each in rulebook.of(connection, _identity(sandbox)) if not _over(each, now)
                 ),
-                revision=_revision(connection, sandbox),
+                revision=_revision(connection, sandbox, now),
             )
 
         return await self._store.read(work)
@@ -287,7 +287,8 @@ class Egress:
 
         def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[RuleChange, ...]:
             revision = _revision(connection, sandbox)
-            if given.get("revision") not in (None, revision):
+            # A rule that is over stays in the store for seconds, and its removal changes nothing for who read the policy then.
+            if given.get("revision") not in (None, revision, _revision(connection, sandbox, now)):
                 raise conflict("the policy has changed since it was read; read it again")
             if any(_over(each, now) for each in new):
                 # One that the client has read stays in the store for seconds after its end.
@@ -518,9 +519,13 @@ def _mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> str:
     return own or rulebook.account_mode(connection)
 
 
-def _revision(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> str:
+def _revision(
+    connection: sqlite3.Connection, sandbox: StoredSandbox | None, now: Moment | None = None
+) -> str:
+    """Return what names mode and rules as they are stored; with `now` without the rules that are over by then."""
     mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
-    return rulebook.revision(mode, rulebook.of(connection, _identity(sandbox)))
+    rules = rulebook.of(connection, _identity(sandbox))
+    return rulebook.revision(mode, (each for each in rules if now is None or not _over(each, now)))
 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
