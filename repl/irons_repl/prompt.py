@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -75,6 +76,8 @@ class Prompt:
         )
         self._questions: AskedQuestions | None = None
         self._is_running = False
+        # Held while it is decided whether the questions rest; they may be made at the same moment by another thread.
+        self._resting = threading.Lock()
         self._key_at = time.monotonic()
         self._has_refused = False
         self._in_use: str | None = None
@@ -312,17 +315,20 @@ class Prompt:
                 return
             from irons_repl.questions.around import asked_in
 
-            self._questions = asked_in(
+            made = asked_in(
                 self._session, self._lines, self._changed, self._say, self._refresher, self._key_at
             )
-            self._questions.rest(resting=self._is_running)
+            with self._resting:
+                made.rest(resting=self._is_running)
+                self._questions = made
         self._questions.want(asks=asks)
 
     def _rest(self, *, resting: bool) -> None:
         """While a command has the terminal no one can answer here."""
-        self._is_running = resting
-        if self._questions is not None:
-            self._questions.rest(resting=resting)
+        with self._resting:
+            self._is_running = resting
+            if self._questions is not None:
+                self._questions.rest(resting=resting)
 
     def _ring(self) -> None:
         """Take what is new of the questions, with a bell for one that is."""

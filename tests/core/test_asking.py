@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.asking.following import AT_ONCE, PAUSE, LookPace, QuestionFollower
+from irons.asking.following import AT_ONCE, PAUSE, LookPace, QuestionFollower, QuestionsHeard
 from irons.asking.question_line import question_line
 from irons.asking.ranking import by_sandbox, in_turns
 from irons.asking.ringing import QUIET, Ringing
@@ -193,6 +194,60 @@ def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:
     assert not ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
     now[0] = 2 * QUIET
     assert ringing.rings(QuestionPage((asked("loud", "newer.example"),)))
+
+
+class Quiet:
+    """A server where nothing changes: each look of it waits for the test, and gives the same questions."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.page = QuestionPage(tuple(asked("loud", host) for host in hosts), token=1)
+        self.began: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self.may_end = threading.Semaphore(0)
+
+    def questions(self, token: int | None = None, **_: object) -> QuestionPage:
+        """Answer once the test lets it."""
+        self.began.put(token)
+        assert self.may_end.acquire(timeout=120)
+        return self.page
+
+
+def test_a_bell_that_was_held_back_is_heard_without_other_news() -> None:
+    """Its time is over at a look that finds nothing new, and what was heard before is heard again, with the bell."""
+    now = [0.0]
+    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
+    follower = QuestionFollower(lambda: cast("Any", server), heard.put, ringing=Ringing(lambda: now[0]))
+    follower.want()
+    server.may_end.release()
+    assert heard.get(timeout=60).rings
+    server.page = QuestionPage((*server.page.questions, asked("loud", "b.example")), token=2)
+    server.may_end.release()
+    news = heard.get(timeout=60)
+    assert (len(news.page.questions), news.rings) == (2, False)
+    now[0] = QUIET
+    server.may_end.release()
+    assert heard.get(timeout=60) == news._replace(rings=True)
+    follower.stop()
+    server.may_end.release(9)
+    assert follower.stop(60)
+    assert heard.empty()
+
+
+def test_what_was_heard_before_a_rest_is_looked_at_again() -> None:
+    """The first look that ends after it is heard though nothing has changed, and the next one to begin asks for everything."""
+    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
+    follower = QuestionFollower(lambda: cast("Any", server), heard.put)
+    follower.want()
+    assert server.began.get(timeout=60) is None
+    server.may_end.release()
+    news = heard.get(timeout=60)
+    assert server.began.get(timeout=60) == 1
+    follower.rest(resting=True)
+    server.may_end.release()
+    follower.rest(resting=False)
+    server.may_end.release(9)
+    assert heard.get(timeout=60) == news._replace(rings=False)
+    assert server.began.get(timeout=60) is None
+    assert follower.stop(60)
 
 
 def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:

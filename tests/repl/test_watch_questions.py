@@ -70,6 +70,21 @@ def test_keys_typed_together_answer_nothing() -> None:
     assert state.shown == "lists"
 
 
+def test_a_view_of_one_sandbox_says_whose_questions_are_asked(terminal: Open, fake: FakeApi) -> None:
+    """They are those of all sandboxes, which the head of the list says; a view of all has nothing to add."""
+    fake.sandboxes["agent-2"].mode = "ask"
+    screen = terminal("watch", "agent-2")
+    put(fake, "new")
+    screen.until(r"\? agent-1: new\.example:443 \[!\]")
+    screen.send("!")
+    screen.until(r"irons ask: 1 open, of all sandboxes\n> new\.example:443")
+    screen.send("qq")
+    assert screen.ended() == 0
+    state = asked()
+    state.press("!", 100.0)
+    assert "irons ask: 2 open" in drawn(state)
+
+
 @pytest.mark.parametrize(("width", "height"), [(40, 24), (80, 24), (100, 30), (40, 5), (20, 3)])
 def test_every_size_has_room_for_them(width: int, height: int) -> None:
     """Line and list fit, and the chosen question is in the list."""

@@ -64,6 +64,40 @@ def test_a_chord_opens_the_questions(asking: Terminal, fake: FakeApi, keys: str)
     assert answers(fake) == [("/questions/q_new", {"answer": "once"})]
 
 
+def test_a_prompt_shows_no_question_that_a_command_has_answered(asking: Terminal, fake: FakeApi) -> None:
+    """What was open before the command is looked at again: neither the line nor the number has what is over."""
+    asking.send("$PROMPT = '{irons}> '\r")
+    asking.until(r"default warn")
+    put(fake, "new")
+    put(fake, "other", "agent-2")
+    asking.until(r"2 asked|\? agent-1: new\.example:443; agent-2: other")
+    asking.send("irons ask answer q_new once; 7000 + 7\r")
+    asking.until(r"\n7007\n")
+    asking.until(r"\n7007\n\? agent-2: other\.example:443 \[Alt-Q\]")
+    assert "new" not in asking.text.split("\n7007\n")[1]
+
+
+def test_a_question_that_was_held_back_is_shown_without_other_news(asking: Terminal, fake: FakeApi) -> None:
+    """The second question of a sandbox within seconds gives no line of its own; it is shown once that time is over."""
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443 \[Alt-Q\]")
+    put(fake, "newer")
+    asking.until(r"\? agent-1: new\.example:443 and 1 more host \[Alt-Q\]")
+
+
+def test_no_one_watches_without_a_line_that_questions_can_stand_above(
+    xonsh: Open, env: dict[str, str], fake: FakeApi
+) -> None:
+    """In a shell of xonsh that is not prompt_toolkit's no connection waits: nothing rings there, and no chord opens the questions."""
+    fake.sandboxes["agent-1"].mode = "ask"
+    NameCache.of(load({}, env), what="facts").replace({"mode": "warn", "mode/agent-1": "ask"})
+    screen = xonsh(SHELL_TYPE="dumb")
+    for number in range(3):
+        screen.send(f"irons egress check host-{number}.example\r")
+        screen.until(rf"(?s)egress check host-{number}\.example\n.*host-{number}\.example.*here>")
+    assert not any("/questions" in call.path for call in fake.calls)
+
+
 def test_no_one_watches_without_mode_ask_nor_after_unloading(
     xonsh: Open, env: dict[str, str], fake: FakeApi
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from irons.asking.ringing import Ringing
 from irons.client.models.questions import QuestionPage
 from irons.errors import IronsError
 from irons.record import NamedTuple
@@ -44,11 +46,13 @@ class QuestionsHeard(NamedTuple):
         page: The open questions; none where the look failed, since no one who can be reached asks them.
         api: The client that they came from, and that answers go to; None where there is none.
         trouble: Why the look failed; empty where it did not.
+        rings: Whether it is worth a bell. One that was held back is heard once its time has come, with what was heard before.
     """
 
     page: QuestionPage = QuestionPage()
     api: Api | None = None
     trouble: str = ""
+    rings: bool = False
 
 
 class QuestionFollower:
@@ -62,6 +66,7 @@ class QuestionFollower:
         stay: bool = False,
         again: float = AGAIN,
         key: float | None = None,
+        ringing: Ringing | None = None,
     ) -> None:
         """Take what it follows and who hears of it.
 
@@ -71,12 +76,17 @@ class QuestionFollower:
             stay: Someone watches as long as this runs, without keys.
             again: Seconds until a look that failed is made again.
             key: When the last key was pressed, by `time.monotonic`; None is now.
+            ringing: Tells which questions are worth a bell; None is a new one.
         """
         self._client, self._heard, self._stay, self._again = client, heard, stay, again
+        self._ringing = ringing or Ringing()
         self._key = time.monotonic() if key is None else key
         self._lock = threading.Lock()
         self._wanted = self._resting = False
-        self._latest = QuestionsHeard()
+        # What was heard last; None where the next look is news in any case.
+        self._latest: QuestionsHeard | None = QuestionsHeard()
+        # How often it left off: the next look asks for all there is.
+        self._breaks = 0
         self._over = threading.Event()
         self._going = threading.Event()
         self._thread = threading.Thread(target=self._run, name="irons-questions", daemon=True)
@@ -87,13 +97,24 @@ class QuestionFollower:
             self._wanted = asks
             self._step()
             if not asks:
+                self._breaks += 1
                 self._tell(QuestionsHeard())
 
     def rest(self, *, resting: bool) -> None:
-        """Leave off while no one could answer here; a look on its way ends within a second."""
+        """Leave off while no one could answer here; a look on its way ends within a second.
+
+        What ends in that time is not heard, and what ends first after it is, also where it has nothing new: what was heard before may be over.
+        """
         with self._lock:
+            if resting and not self._resting:
+                self._breaks += 1
+                self._latest = None
             self._resting = resting
             self._step()
+
+    def look(self) -> None:
+        """Look once now, next to a look that is on its way."""
+        threading.Thread(target=self._look, name="irons-look", daemon=True).start()
 
     def pressed(self) -> None:
         """Note that a key was pressed: the person is there."""
@@ -125,12 +146,14 @@ class QuestionFollower:
         asked: Api | None = None
         told = self._key
         pace = LookPace()
+        breaks = self._breaks
         while not self._over.is_set():
             if not self._going.is_set():
                 self._going.wait()
-                token = None
                 continue
             key = self._key
+            if breaks != self._breaks:
+                breaks, token = self._breaks, None
             # Who stays counts without keys, and a key still says that someone is there.
             idle = None if self._stay and key == told else time.monotonic() - key
             try:
@@ -143,20 +166,28 @@ class QuestionFollower:
             except Exception as error:  # noqa: BLE001 (a picture that stands still would say that someone is asked)
                 self._hear(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
             else:
-                token, told = page.token, key
-                self._hear(QuestionsHeard(page, api))
-                self._over.wait(pace.pause(time.monotonic()))
+        pace = LookPace()
+        breaks = self._breaks
                 continue
             token = None
             self._over.wait(self._again)
 
-    def _hear(self, heard: QuestionsHeard) -> None:
-        with self._lock:
-            # A look that was on its way when the last sandbox left mode ask shows nothing.
-            if self._wanted and not self._over.is_set():
-                self._tell(heard)
+    def _look(self) -> None:
+        # What fails is said by the look on its way.
+        with suppress(Exception):
+            api = self._client()
+            self._hear(QuestionsHeard(api.questions(), api))
 
-    def _tell(self, heard: QuestionsHeard) -> None:
-        if heard != self._latest:
+    def _hear(self, heard: QuestionsHeard) -> bool:
+        """Tell what a look gave; return whether that was wanted: not once the last sandbox has left mode ask, nor while a command runs."""
+        with self._lock:
+            if not self._wanted or self._resting or self._over.is_set():
+                return False
+            rings = not heard.trouble and self._ringing.rings(heard.page)
+            self._tell(heard, rings=rings)
+            return True
+
+    def _tell(self, heard: QuestionsHeard, *, rings: bool = False) -> None:
+        if heard != self._latest or rings:
             self._latest = heard
-            self._heard(heard)
+            self._heard(heard._replace(rings=rings))

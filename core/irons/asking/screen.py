@@ -79,13 +79,17 @@ class KeyAnswer(NamedTuple):
 class AskScreen:
     """The state of one pane.
 
+    Args:
+        of: Whose questions they are, where what is shown around them does not say it.
+
     Attributes:
         chosen: the id of the question that keys answer; empty where there is none.
         note: what there is to say of the last key.
         left: the person leaves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "") -> None:
+        self._of = f", {of}" if of else ""
         self._page = QuestionPage()
         # Since when the chosen question has been drawn as that, and whether a key may be for it.
         self._drawn: float | None = None
@@ -209,7 +213,7 @@ class AskScreen:
         watched = "" if self._page.watched else "; no one counts as watching: press a key"
         note, keys = _folded(self.note, width), _folded(HELP, width)
         others = _others(self._page.others)
-        head = [f"irons ask: {count}{watched}"]
+        head = [f"irons ask: {count}{self._of if questions else ''}{watched}"]
         if self._second is None and self.chosen and height >= _LEAST:
             # Of what else there is to say no line takes the question's place.
             note = note[: height - _LEAST]

@@ -12,7 +12,6 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
-from irons.asking.ringing import Ringing
 from irons.asking.screen import AskScreen, answered
 from irons.errors import IronsError
 from irons.terminal.cells import cut
@@ -29,7 +28,7 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 CLEAR, BELL = "\x1b[H\x1b[J", "\a"
 
 
-class _Ringing:
+class _Following:
     """Follows the questions, and rings where a look gave something."""
 
     def __init__(self, api: Api, *, stay: bool) -> None:
@@ -55,7 +54,9 @@ class _Ringing:
 
     def _hear(self, heard: QuestionsHeard) -> None:
         with self._lock:
-            self._heard = heard
+            # What is heard next takes its place, and not its bell.
+            rings = heard.rings or (self._heard is not None and self._heard.rings)
+            self._heard = heard._replace(rings=rings)
         os.write(self._ring, b"!")
 
 
@@ -63,7 +64,7 @@ def show(api: Api, streams: Streams, offers: PresetOffers, *, stay: bool) -> int
     """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came."""
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
-    follower = _Ringing(api, stay=stay)
+    follower = _Following(api, stay=stay)
     write = streams.stdout.write
     write(ENTER)
     try:
@@ -88,8 +89,8 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, follower: _Ringing) -> None:
-    screen, ringing, trouble, drawn = AskScreen(), Ringing(), "", ""
+def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, follower: _Following) -> None:
+    screen, trouble, drawn = AskScreen(), "", ""
     while not screen.left:
         columns, rows = get_terminal_size()
         lines = screen.lines(columns, rows - (1 if trouble else 0))
@@ -113,8 +114,7 @@ def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, foll
             if heard is not None:
                 trouble = heard.trouble
                 screen.take(offers.page(heard.page), trouble)
-                # A look that failed knows no questions: what was open before would ring again.
-                if not trouble and ringing.rings(heard.page):
+                if heard.rings:
                     streams.stdout.write(BELL)
         if keys in ready:
             typed = os.read(keys, 4096).decode("utf-8", "replace")

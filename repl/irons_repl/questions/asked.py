@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from prompt_toolkit.key_binding import KeyPress
 from prompt_toolkit.keys import Keys
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
-from irons.asking.ringing import Ringing
 from irons.asking.screen import DOWN, KEYS, LEAVING, UP, WIDER, AskScreen
 from irons.text import clean
 from irons_repl.questions.sending import send
@@ -101,8 +101,8 @@ class AskedQuestions:
         """
         self._around = around
         self._screen = AskScreen()
-        self._ringing = Ringing(clock)
         self._news: deque[QuestionsHeard] = deque(maxlen=1)
+        self._rings = threading.Event()
         self._api: Api | None = None
         self._ended = ""
         self._settling = Settling(self._screen, keys, around.later, clock)
@@ -133,6 +133,9 @@ class AskedQuestions:
     def hear(self, heard: QuestionsHeard) -> None:
         """Take what is new; called from the thread that follows."""
         self._news.append(heard)
+        if heard.rings:
+            # What is heard next takes its place, and not its bell.
+            self._rings.set()
         self._around.changed()
 
     # What is shown.
@@ -145,12 +148,13 @@ class AskedQuestions:
 
     def take_news(self) -> bool:
         """Take what the follower heard; return whether that is worth a bell."""
-        new = rings = False
+        new = False
+        rings = self._rings.is_set()
+        self._rings.clear()
         while self._news:
             heard = self._news.popleft()
             self._api = heard.api
             new = self._screen.take(heard.page, heard.trouble) or new
-            rings = (not heard.trouble and self._ringing.rings(heard.page)) or rings
         if not self.is_open:
             self._ended = "" if new else self._screen.note or self._ended
             self._screen.put_back()

@@ -17,7 +17,7 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
-from irons.asking.ringing import Ringing
+from irons.asking.screen import AskScreen
 from irons.errors import IronsError, UsageError
 from irons_repl.questions.sending import send
 from irons_repl.questions.settling import Settling
@@ -83,7 +83,8 @@ class WatchView:
         self._api = api
         self._allowed = allowed
         self._colour = colour
-        self._state = ViewState(sandbox)
+        # Who watches one sandbox answers for all, so that no connection waits for no one.
+        self._state = ViewState(sandbox, asked=AskScreen("of all sandboxes" if sandbox else ""))
         self._app: Application[IronsError | None] = Application(
             layout=Layout(Window(FormattedTextControl(self._fragments, show_cursor=False), wrap_lines=False)),
             key_bindings=self._keys(),
@@ -110,7 +111,6 @@ class WatchView:
         self._questions = QuestionFollower(
             lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard))
         )
-        self._ringing = Ringing()
         self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
         self._app.after_render += lambda _: self._drawn()
         self._in_burst = False
@@ -157,7 +157,7 @@ class WatchView:
 
     def _take_questions(self, heard: QuestionsHeard) -> None:
         self._state.asked.take(heard.page, heard.trouble)
-        if not heard.trouble and self._ringing.rings(heard.page):
+        if heard.rings:
             self._app.output.bell()
         if self._state.shown != "asked":
             # The line above shows the first.

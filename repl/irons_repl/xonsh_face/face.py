@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Face:
         self.used: str | None = None
         self._host: PluginHost | None = None
         self._connections: Connections | None = None
+        self._making = threading.RLock()
 
     def env(self) -> dict[str, str]:
         """Return the variables as a child process would get them; `os.environ` does not see what xonsh sets."""
@@ -36,11 +39,16 @@ class Face:
     @property
     def host(self) -> PluginHost:
         """The plugins and their commands."""
-        if self._host is None:
-            from irons.host import PluginHost
+        return self._host or self.made_with(self.env())
 
-            self._host = PluginHost(env=self.env())
-        return self._host
+    def made_with(self, env: Mapping[str, str]) -> PluginHost:
+        """Return the host, made with these variables where there is none yet. For threads, which must not read those of xonsh."""
+        with self._making:
+            if self._host is None:
+                from irons.host import PluginHost
+
+                self._host = PluginHost(env=env)
+            return self._host
 
     def settings(self, *, in_passing: bool = False) -> Settings:
         """Return what holds now; `in_passing` starts no local backend. Raises `ConfigError`."""
@@ -49,11 +57,12 @@ class Face:
         return load({}, {**self.env(), "IRONS_NO_START": "1"} if in_passing else self.env())
 
     def api(self, settings: Settings) -> Api:
-        """Return the client these settings choose: the open one, unless they choose another backend."""
-        if self._connections is None:
-            from irons_repl.run.connections import Connections
+        """Return the client these settings choose: the open one, unless they choose another backend. Threads may share it."""
+        with self._making:
+            if self._connections is None:
+                from irons_repl.run.connections import Connections
 
-            self._connections = Connections(self.host, lambda line: print(line, file=sys.stderr))
+                self._connections = Connections(self.host, lambda line: print(line, file=sys.stderr))
         return self._connections.api(settings)
 
     def execute(self, program: Exec) -> int:

@@ -17,7 +17,6 @@ from irons_repl.xonsh_face.face import Face
 
 if TYPE_CHECKING:
     from irons.asking.following import QuestionFollower, QuestionsHeard
-    from irons.asking.ringing import Ringing
     from irons.asking.screen import AskScreen
     from irons.client.api import Api
     from irons.client.names import NameCache
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between two looks at the modes on hand."""
-COMMAND = "irons ask"
-"""What opens the questions where there are no chords."""
+MOMENT = 0.2
+"""Seconds that a prompt waits at most for what became of the questions that were open before the command."""
 
 
 class FaceQuestions:
@@ -36,16 +35,22 @@ class FaceQuestions:
         """Take what xonsh keeps between irons commands."""
         self._face = face
         self._settings: Settings | None = None
+        self._env: dict[str, str] = {}
         self._facts: NameCache | None = None
         self._follower: QuestionFollower | None = None
         self._screen: AskScreen | None = None
-        self._ringing: Ringing | None = None
         self._key = time.monotonic()
         self._is_running = False
         self._over = threading.Event()
         self._looking = threading.Thread(target=self._look, name="irons-modes", daemon=True)
+        # Held while it is decided whether it rests. The follower's lock may be taken within, and this one within that never.
+        self._resting = threading.Lock()
+        # Held for what is shown; no other lock is taken within.
         self._lock = threading.Lock()
-        self._chords = Chords(face.xsh, self.pressed)
+        # What the screen has is of after the last command; a line of it is to be shown, and with a bell.
+        self._fresh = threading.Event()
+        self._due = self._rings = False
+        self._chords = Chords(face.xsh, self.pressed, self._take_line)
 
     @property
     def count(self) -> int:
@@ -64,22 +69,32 @@ class FaceQuestions:
         from irons.client.names import NameCache
         from irons.errors import IronsError
 
+        self._chords.add()
+        if not self._chords.name:
+            # No bell and no line could be shown while a line is typed: no one watches here.
+            return
         try:
             settings = self._face.settings(in_passing=True)
         except IronsError:
             return
         # Read here alone: another thread must not walk through xonsh's variables while they change.
-        self._settings = settings
+        self._settings, self._env = settings, self._face.env()
         self._facts = NameCache.of(settings, what="facts")
         self.pressed()
+        with self._lock:
+            # Each prompt has it above.
+            self._due = True
         self._rest(resting=False)
-        line = self._line()
+        if self._follower is not None and self.count and not self._fresh.is_set():
+            # Those there were may be over. What comes later is shown once it does.
+            self._follower.look()
+            self._fresh.wait(MOMENT)
+        line = self._take_line()
         if line:
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(line)
             sys.stdout.flush()
         if self._looking.ident is None:
             self._looking.start()
-        self._chords.add()
 
     def at_command(self) -> None:
         """Leave off while a command has the terminal."""
@@ -93,9 +108,14 @@ class FaceQuestions:
             self._follower.stop()
 
     def _rest(self, *, resting: bool) -> None:
-        self._is_running = resting
-        if self._follower is not None:
-            self._follower.rest(resting=resting)
+        with self._resting:
+            self._is_running = resting
+            if self._follower is not None:
+                self._follower.rest(resting=resting)
+        if resting:
+            with self._lock:
+                self._fresh.clear()
+                self._due = False
 
     def _look(self) -> None:
         """Follow while a sandbox is in mode `ask`, as far as is on hand. A thread of its own, which imports what that needs."""
@@ -103,12 +123,12 @@ class FaceQuestions:
             asks = self._asks()
             if asks and self._follower is None:
                 from irons.asking.following import QuestionFollower
-                from irons.asking.ringing import Ringing
                 from irons.asking.screen import AskScreen
 
-                self._screen, self._ringing = AskScreen(), Ringing()
-                self._follower = QuestionFollower(self._client, self._hear, key=self._key)
-                self._follower.rest(resting=self._is_running)
+                self._screen = AskScreen()
+                with self._resting:
+                    self._follower = QuestionFollower(self._client, self._hear, key=self._key)
+                    self._follower.rest(resting=self._is_running)
             if self._follower is not None:
                 self._follower.want(asks=asks)
 
@@ -117,22 +137,24 @@ class FaceQuestions:
 
     def _client(self) -> Api:
         assert self._settings is not None  # noqa: S101 - the modes on hand are of these settings
+        self._face.made_with(self._env)
         return self._face.api(self._settings)
 
     def _hear(self, heard: QuestionsHeard) -> None:
-        """Take what is new, and show it above the prompt where that can be done while a line is typed."""
+        """Take what is new, and show it above the prompt where it is worth a bell or the first since the last command."""
         screen = self._screen
         if screen is None or self._over.is_set():
             return
         with self._lock:
             screen.take(heard.page, heard.trouble)
-            rings = not heard.trouble and self._ringing is not None and self._ringing.rings(heard.page)
+            self._rings = self._rings or heard.rings
+            self._due = self._due or heard.rings
+            self._fresh.set()
         # What comes soon after a line of the same sandbox is in the next one.
-        if rings and not self._is_running:
-            self._chords.show(self._line)
+        self._chords.show()
 
-    def _line(self) -> str:
-        """The questions, or what has just ended, as a line that fits the terminal; said once."""
+    def _take_line(self) -> str:
+        """Return the line that is to be shown, with its bell and its end: the questions, or what has just ended. Each is shown once."""
         screen = self._screen
         if screen is None:
             return ""
@@ -143,17 +165,22 @@ class FaceQuestions:
 
         columns = get_terminal_size().columns
         with self._lock:
+            if not self._due or not self._fresh.is_set():
+                return ""
+            bell = "\a" if self._rings else ""
+            self._due = self._rings = False
             ended = clean(screen.note)
             screen.put_back()
-            return question_line(screen.page, columns, self._chords.name or COMMAND) or ended[:columns]
+            line = question_line(screen.page, columns, self._chords.name) or ended[:columns]
+            return f"{bell}{line}\n" if line else ""
 
 
 class Chords:
     """What opens the questions where xonsh's shell is prompt_toolkit's: Alt-Q with emacs keys, F2 with any."""
 
-    def __init__(self, xsh: Any, pressed: Callable[[], None]) -> None:
-        """Take xonsh's session object, and who hears that a key was pressed."""
-        self._xsh, self._pressed = xsh, pressed
+    def __init__(self, xsh: Any, pressed: Callable[[], None], due: Callable[[], str]) -> None:
+        """Take xonsh's session object, who hears that a key was pressed, and what is to be shown above the prompt; nothing where empty."""
+        self._xsh, self._pressed, self._due = xsh, pressed, due
         self._shell: Any = None
         self._added: tuple[Callable[[object], None], ...] = ()
 
@@ -177,6 +204,8 @@ class Chords:
         shell.key_bindings.add("escape", "q", filter=emacs_mode)(self._added[0])
         shell.key_bindings.add("f2")(self._added[1])
         shell.prompter.app.key_processor.before_key_press += self._hear
+        # What came between the line above the prompt and the prompt.
+        shell.prompter.app.after_render += self._rendered
 
     def remove(self) -> None:
         """Take them back."""
@@ -185,26 +214,29 @@ class Chords:
                 self._shell.key_bindings.remove(added)
             self._added = ()
             self._shell.prompter.app.key_processor.before_key_press -= self._hear
+            self._shell.prompter.app.after_render -= self._rendered
             self._shell = None
 
-    def show(self, line: Callable[[], str]) -> None:
-        """Show a line above the prompt with a bell, while one is typed. Called from any thread."""
+    def show(self) -> None:
+        """Show what is to be shown above the prompt, while a line is typed. Called from any thread."""
         if self._shell is None:
             return
         app = self._shell.prompter.app
         loop = app.loop
         if loop is None or loop.is_closed() or not app.is_running:
             return
-
-        def shown() -> None:
-            from prompt_toolkit.application import run_in_terminal
-
-            if app.is_running and not app.is_done:
-                run_in_terminal(lambda: print(f"\a{line()}", flush=True))
-
         # The loop may be closed by now.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(shown)
+            loop.call_soon_threadsafe(self._rendered, app)
+
+    def _rendered(self, app: Any) -> None:
+        """Show it, in the thread that draws."""
+        if app.is_running and not app.is_done:
+            line = self._due()
+            if line:
+                from prompt_toolkit.application import run_in_terminal
+
+                run_in_terminal(lambda: print(line, end="", flush=True))
 
     def _hear(self, _: object) -> None:
         self._pressed()

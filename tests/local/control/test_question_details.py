@@ -91,6 +91,35 @@ def test_what_came_after_the_question_says_nothing_of_it(tmp_path: Path) -> None
     run(work())
 
 
+def test_the_connection_that_waits_was_not_refused_before(tmp_path: Path) -> None:
+    """Its own record is in the log as a refusal, and is not counted; those from before the question are."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            with contextlib.closing(Writer(lab)) as writer:
+                for number, host in enumerate(("known.example", "known.example", "other.example")):
+                    await writer.attempt(cell, host, "blocked")
+                    await until(lambda number=number: _holds(lab, number + 1))
+                since = times.now()
+                await writer.attempt(cell, "known.example", "blocked")
+                await until(lambda: _holds(lab, 4))
+            found = await tell(
+                lab, cell, told("known.example", since=since), told("other.example", since=since)
+            )
+            assert {each["host"]: each["refused"] for each in found} == {
+                "known.example": 2,
+                "other.example": 1,
+            }
+
+    run(work())
+
+
+async def _holds(lab: Lab, count: int) -> bool:
+    """Whether the log of `box` has so many events."""
+    return len((await lab.client.get("/sandboxes/box/audit/egress")).json()["events"]) == count
+
+
 def test_another_sandbox_s_attempts_are_its_own(tmp_path: Path) -> None:
     """What one sandbox tried is not told in the question of another."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from irons_local.control.egress.relays import looks_random, relay_of
@@ -19,6 +19,8 @@ _DOMAIN = 1
 """Kind of a summary's row that stands for all names below a domain; what is above it stands for the rest."""
 MOST_BELOW: Final = 3
 """Other names below the same domain that are named; further ones are counted."""
+MOST_LATEST: Final = 256
+"""Refusals since the question was asked that are told apart from those before it."""
 
 
 class QuestionAbout(NamedTuple):
@@ -93,12 +95,16 @@ def details(connection: sqlite3.Connection, questions: Iterable[QuestionAbout]) 
     of: defaultdict[str, list[QuestionAbout]] = defaultdict(list)
     for each in questions:
         of[each.cell].append(each)
-    return {
-        each.id: _details(each, tried)
-        for cell, asked in of.items()
-        for tried in (_tried(connection, cell, asked),)
-        for each in asked
-    }
+    found: dict[str, QuestionDetails] = {}
+    for cell, asked in of.items():
+        tried = _tried(connection, cell, asked)
+        known = {each.id: _details(each, tried) for each in asked}
+        if any(each.refused for each in known.values()):
+            # The summaries have what waits now among what was refused.
+            latest = _latest(connection, cell)
+            known = {each.id: _before(each, known[each.id], latest) for each in asked}
+        found |= known
+    return found
 
 
 class _Tried(NamedTuple):
@@ -130,6 +136,25 @@ def _tried(connection: sqlite3.Connection, cell: str, asked: Iterable[QuestionAb
         if domain is not None:
             hosts[domain].append((host, port, first, int(refused)))
     return {each: _Tried(found, rest or each in folded) for each, found in hosts.items()}
+
+
+def _latest(connection: sqlite3.Connection, cell: str) -> Sequence[sqlite3.Row]:
+    """The latest refusals of a sandbox."""
+    return connection.execute(
+        "SELECT at, host, port, count FROM events WHERE subject = (SELECT id FROM subjects WHERE sandbox = ?) "
+        "AND verdict <> 'allowed' AND verdict = 'blocked' ORDER BY id DESC LIMIT ?",
+        (cell, MOST_LATEST),
+    ).fetchall()
+
+
+def _before(about: QuestionAbout, known: QuestionDetails, latest: Sequence[sqlite3.Row]) -> QuestionDetails:
+    """The details without the refusals since the question was asked: its own connections."""
+    own = sum(
+        row["count"]
+        for row in latest
+        if row["host"] == about.host.text and row["port"] == about.port and row["at"] >= about.since
+    )
+    return known._replace(refused=max(0, known.refused - own))
 
 
 def _details(about: QuestionAbout, tried: Mapping[str, _Tried]) -> QuestionDetails:
