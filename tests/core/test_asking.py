@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irons.asking.answers import KeyAnswer
 from irons.asking.following import AT_ONCE, PAUSE, LookPace, QuestionFollower, QuestionsHeard
 from irons.asking.question_line import question_line
 from irons.asking.ranking import by_sandbox, in_turns
@@ -120,16 +121,16 @@ def test_a_wider_pattern_is_for_the_question_that_was_shown() -> None:
     see(screen, 1.0)
     assert screen.key("h") is None
     see(screen, 1.0)
-    assert screen.key("h") == ("q_box_a.b.example.com", "hour", "*.b.example.com:443")
-    assert screen.key("o") == ("q_box_a.b.example.com", "once", None)
+    assert screen.key("h") == KeyAnswer("q_box_a.b.example.com", "hour", "*.b.example.com:443")
+    assert screen.key("o") == KeyAnswer("q_box_a.b.example.com", "once")
     screen.key("w")
     screen.key("w")
-    assert screen.key("h") == ("q_box_a.b.example.com", "hour", None)
+    assert screen.key("h") == KeyAnswer("q_box_a.b.example.com", "hour")
     screen.key("w")
     screen.take(QuestionPage((asked("box", "other.example.com"),)))
     see(screen, 1.0)
     screen.settle(1.0 + SETTLED)
-    assert screen.key("h") == ("q_box_other.example.com", "hour", None)
+    assert screen.key("h") == KeyAnswer("q_box_other.example.com", "hour")
 
 
 def test_a_question_that_ends_says_so() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.asking.screen import KEYS, SETTLED, AskScreen, KeyAnswer
-from irons.client.models.questions import OpenQuestion, QuestionPage
+from irons.asking.answers import KeyAnswer, TakenPreset
+from irons.asking.screen import KEYS, SETTLED, AskScreen
+from irons.client.models.questions import Answer, OpenQuestion, QuestionPage
 from irons.testing import FakeApi, Runner
 from tests.plugins.conftest import Irons
 
@@ -43,22 +44,95 @@ def see(screen: AskScreen, now: float, width: int = 80, height: int = 24) -> lis
 
 
 @pytest.mark.parametrize(("key", "answer"), [("o", "once"), ("s", "stop"), ("h", "hour"), ("n", "no")])
-def test_one_key_answers(key: str, answer: str) -> None:
+def test_one_key_answers(key: str, answer: Answer) -> None:
     """The answer carries the id of the question that was drawn."""
-    assert shown("a", "b").key(key) == ("q_a", answer, None)
+    assert shown("a", "b").key(key) == KeyAnswer("q_a", answer)
 
 
 @pytest.mark.parametrize(("key", "answer", "verb"), [("a", "always", "allow"), ("N", "never", "deny")])
-def test_for_good_wants_a_second_key(key: str, answer: str, verb: str) -> None:
+def test_for_good_wants_a_second_key(key: str, answer: Answer, verb: str) -> None:
     """The rule and for whom it is are shown first; any other key leaves it."""
     screen = shown("a")
     assert screen.key(key) is None
     told = [verb, "a.example:443", f"for box, while box exists: {key} again; any other key leaves it"]
     assert see(screen, 1.0)[-3:] == told
-    assert screen.key(key) == ("q_a", answer, None)
+    assert screen.key(key) == KeyAnswer("q_a", answer)
     screen.key(key)
     assert screen.key("x") is None
     assert screen.key(key) is None
+
+
+def test_all_sandboxes_want_a_second_key_and_a_third() -> None:
+    """The rule is shown first, then whom it is for in words; no key of those before gives it, and any other key leaves it."""
+    screen = shown("a")
+    told = ["allow", "a.example:443", "for all sandboxes, not box alone: A again; any other key leaves it"]
+    surely = ["every sandbox there is and every one made later may reach", "a.example:443"]
+    for leaving in ("A", "a", "x", "y"):
+        assert screen.key("A") is None
+        assert see(screen, 1.0)[-3:] == told
+        if leaving != "A":
+            assert screen.key(leaving) is None
+            assert screen.key("y") is None
+            continue
+        assert screen.key("A") is None
+        assert see(screen, 1.0)[-3:-1] == surely
+        assert screen.takes("y")
+        assert screen.key("A") is None
+        assert not screen.takes("y")
+        assert screen.key("y") is None
+    see(screen, 1.0)
+    screen.key("A")
+    see(screen, 1.0)
+    screen.key("A")
+    see(screen, 1.0)
+    assert screen.key("y") == KeyAnswer("q_a", "always", everywhere=True)
+
+
+def test_what_was_not_drawn_takes_no_second_key() -> None:
+    """Keys that come together go no step further: each step has been on the terminal."""
+    screen = shown("a")
+    for _ in range(9):
+        assert screen.key("A") is None
+        assert screen.key("y") is None
+
+
+def in_preset(*hosts: str, sends: str = "The names that are asked for.") -> AskScreen:
+    """A pane that has shown a question about the first of these hosts for long."""
+    asked = OpenQuestion("q_a", "box", f"{hosts[0]}:80", host=hosts[0], port=80)
+    known = asked._replace(
+        preset="debian", preset_hosts=hosts, preset_version="2026-11-27", preset_sends=sends
+    )
+    return settled(AskScreen(), QuestionPage((known,), watched=True))
+
+
+def test_a_preset_is_taken_by_a_second_key() -> None:
+    """The question offers it; one key lists its hosts and what can be sent there, and the same key takes exactly those."""
+    screen = in_preset("deb.debian.org", "security.debian.org")
+    assert "    preset debian, 2 hosts: p shows and takes it" in see(screen, 1.0)
+    assert screen.key("p") is None
+    assert see(screen, 1.0, width=100)[-4:] == [
+        "allow preset debian",
+        "deb.debian.org security.debian.org",
+        "for box, while box exists. What can be sent there: The names that are asked for.",
+        "p again; any other key leaves it",
+    ]
+    taken = TakenPreset("preset debian 2026-11-27", ("deb.debian.org", "security.debian.org"))
+    assert screen.key("p") == KeyAnswer("q_a", "always", preset=taken)
+    assert shown("a").key("p") is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 24), (30, 24), (30, 12), (20, 6), (80, 5)])
+def test_no_host_of_a_preset_is_taken_unseen(width: int, height: int) -> None:
+    """Each host is on the terminal whole, or the second key takes nothing; a long one goes on in the next line and is not cut."""
+    hosts = tuple(f"host-{number}-{'x' * 30}.example" for number in range(9))
+    screen = in_preset(*hosts, sends="")
+    assert screen.key("p") is None
+    lines = see(screen, 1.0, width, height)
+    screen.settle(1.0 + SETTLED)
+    taken = screen.key("p")
+    shown_text = "".join("".join(lines).split())
+    assert (taken is not None) == all(host in shown_text for host in hosts)
+    assert (taken is not None) or any("no room" in line or len(lines) < 2 for line in lines)
 
 
 def test_nothing_is_the_default() -> None:
@@ -134,13 +208,13 @@ def test_a_key_that_came_with_the_question_is_no_answer() -> None:
     assert "too soon" in screen.note
     screen.settle(100.0 + SETTLED)
     assert screen.settles_in(200.0) is None
-    assert screen.key("o") == ("q_a", "once", None)
+    assert screen.key("o") == KeyAnswer("q_a", "once")
     screen.take(page("a", "b"))
     screen.take(page("b"))
     assert screen.key("o") is None
     see(screen, 300.0)
     screen.settle(300.0 + SETTLED)
-    assert screen.key("o") == ("q_b", "once", None)
+    assert screen.key("o") == KeyAnswer("q_b", "once")
 
 
 def test_a_key_that_is_read_late_is_no_answer() -> None:
@@ -151,7 +225,7 @@ def test_a_key_that_is_read_late_is_no_answer() -> None:
     assert screen.settles_in(200.0) == 0.0
     assert screen.key("o") is None
     screen.settle(200.0)
-    assert screen.key("o") == ("q_a", "once", None)
+    assert screen.key("o") == KeyAnswer("q_a", "once")
 
 
 def test_a_second_key_is_for_the_same_question() -> None:
@@ -161,7 +235,7 @@ def test_a_second_key_is_for_the_same_question() -> None:
     settled(screen, page("b"))
     assert screen.key("a") is None
     see(screen, 1.0)
-    assert screen.key("a") == ("q_b", "always", None)
+    assert screen.key("a") == KeyAnswer("q_b", "always")
 
 
 def test_keys_choose_and_leave() -> None:
@@ -251,7 +325,7 @@ def test_a_rule_that_was_not_drawn_is_not_put() -> None:
     see(screen, 2.0)
     assert screen.key("a") is None
     see(screen, 3.0)
-    assert screen.key("a") == ("q_a", "always", None)
+    assert screen.key("a") == KeyAnswer("q_a", "always")
 
 
 def test_a_low_pane_has_the_question_and_no_more() -> None:
@@ -262,7 +336,7 @@ def test_a_low_pane_has_the_question_and_no_more() -> None:
     assert "too soon" in screen.note or "no room" in screen.note
     assert see(screen, 0.0, height=2) == ["> a.example:443", "    box: 2 waiting, 3 tried"]
     screen.settle(SETTLED)
-    assert screen.key("o") == ("q_a", "once", None)
+    assert screen.key("o") == KeyAnswer("q_a", "once")
     assert see(screen, 1.0, height=0) == []
     assert screen.key("o") is None
 
@@ -383,7 +457,7 @@ def test_what_is_known_is_below_the_questions() -> None:
         "new: not tried before by this sandbox",
         "1,200 refused before, which a rule would let pass",
         "also tried: b.ngrok.io, \\x1b[2Jc and 3 more",
-        "in preset npm (1 host): irons egress preset allow npm --sandbox box",
+        "preset npm, 1 host: p shows and takes it",
     ]
     assert len(screen.lines(90, 5)) <= 5
     assert "a.ngrok.io:443" in "".join(screen.lines(30, 5))

@@ -10,8 +10,8 @@ import pytest
 
 from irons.hookspecs import hookimpl
 from irons.plugin.hook_data import Preset, PresetHost
+from irons.presets.known_sets import OURS
 from irons.testing import FakeApi, Runner
-from irons_plugins.egress.presets import OURS
 from irons_policy.patterns import read_pattern
 
 MIRROR = Preset(

@@ -16,6 +16,7 @@ from prompt_toolkit.keys import Keys
 from irons.asking.following import QuestionsHeard
 from irons.asking.screen import SETTLED
 from irons.client.models.questions import OpenQuestion, QuestionAnswered, QuestionPage
+from irons.presets.offers import PresetOffers
 from irons_repl.questions.asked import LEFT_EMPTY, LEFT_OPEN, AskedQuestions
 
 LETTERS = "oshanNwjkqx "
@@ -53,6 +54,10 @@ class Desk:
     def client(self) -> Any:
         """Nothing is followed here."""
         raise AssertionError
+
+    def offers(self) -> PresetOffers:
+        """No presets."""
+        return PresetOffers(())
 
     def changed(self) -> None:
         """Nothing is drawn by itself."""

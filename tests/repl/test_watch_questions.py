@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from irons.asking.answers import KeyAnswer
 from irons.asking.screen import SETTLED
 from irons.client.models.questions import OpenQuestion, QuestionPage
 from irons.testing import FakeApi
@@ -61,7 +62,7 @@ def test_keys_typed_together_answer_nothing() -> None:
     assert state.press("o", 100.0, alone=False) is None
     effect = state.press("o", 100.0)
     assert isinstance(effect, AnswerQuestion)
-    assert effect.wanted == ("q_a", "once", None)
+    assert effect.wanted == KeyAnswer("q_a", "once")
     for key in ("enter", "escape", "q", "f2"):
         open_list(state)
         assert state.press(key, 100.0) is None

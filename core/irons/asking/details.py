@@ -34,9 +34,7 @@ def details(question: OpenQuestion) -> list[str]:
         lines.append(f"also tried: {_named(question.below)}{f' and {more:,} more' if more > 0 else ''}")
     if question.preset:
         name, count = clean(question.preset), len(question.preset_hosts)
-        lines.append(
-            f"in preset {name} ({count} {'host' if count == 1 else 'hosts'}): irons egress preset allow {name} --sandbox {clean(question.sandbox)}"
-        )
+        lines.append(f"preset {name}, {count} {'host' if count == 1 else 'hosts'}: p shows and takes it")
     return lines
 
 

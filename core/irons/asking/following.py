@@ -16,6 +16,7 @@ from irons.text import clean
 
 if TYPE_CHECKING:
     from irons.client.api import Api
+    from irons.presets.offers import PresetOffers
 
 POLL = 1.0
 """Seconds that one look at the questions takes at most: a face is left that soon."""
@@ -67,6 +68,7 @@ class QuestionFollower:
         again: float = AGAIN,
         key: float | None = None,
         ringing: Ringing | None = None,
+        offers: Callable[[], PresetOffers] | None = None,
     ) -> None:
         """Take what it follows and who hears of it.
 
@@ -77,9 +79,12 @@ class QuestionFollower:
             again: Seconds until a look that failed is made again.
             key: When the last key was pressed, by `time.monotonic`; None is now.
             ringing: Tells which questions are worth a bell; None is a new one.
+            offers: Returns what finds the preset of a question. Called once, in a thread of its own.
         """
         self._client, self._heard, self._stay, self._again = client, heard, stay, again
         self._ringing = ringing or Ringing()
+        self._offers, self._found = offers, threading.Lock()
+        self._presets: PresetOffers | None = None
         self._key = time.monotonic() if key is None else key
         self._lock = threading.Lock()
         self._wanted = self._resting = False
@@ -166,8 +171,9 @@ class QuestionFollower:
             except Exception as error:  # noqa: BLE001 (a picture that stands still would say that someone is asked)
                 self._hear(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
             else:
-        pace = LookPace()
-        breaks = self._breaks
+                told = key
+                token = page.token if self._hear(QuestionsHeard(self._offered(page), api)) else None
+                self._over.wait(pace.pause(time.monotonic()))
                 continue
             token = None
             self._over.wait(self._again)
@@ -176,7 +182,15 @@ class QuestionFollower:
         # What fails is said by the look on its way.
         with suppress(Exception):
             api = self._client()
-            self._hear(QuestionsHeard(api.questions(), api))
+            self._hear(QuestionsHeard(self._offered(api.questions()), api))
+
+    def _offered(self, page: QuestionPage) -> QuestionPage:
+        """The questions with their presets."""
+        if self._offers is None or not page.questions:
+            return page
+        with self._found:
+            self._presets = self._presets or self._offers()
+            return self._presets.page(page)
 
     def _hear(self, heard: QuestionsHeard) -> bool:
         """Tell what a look gave; return whether that was wanted: not once the last sandbox has left mode ask, nor while a command runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from irons.asking.answers import KeyAnswer, rule_text, surely_text, taken_preset
 from irons.asking.details import details
 from irons.asking.question_line import question_line
 from irons.asking.ranking import in_turns
@@ -17,7 +18,7 @@ from irons.text import clean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from irons.client.models.questions import Answer, OpenQuestion, QuestionAnswered
+    from irons.client.models.questions import Answer, OpenQuestion
 
 KEYS: Final[dict[str, Answer]] = {
     "o": "once",
@@ -27,17 +28,6 @@ KEYS: Final[dict[str, Answer]] = {
     "n": "no",
     "N": "never",
 }
-SAID: Final[dict[str, str]] = {
-    "once": "let pass, once",
-    "stop": "allowed until it stops",
-    "hour": "allowed for an hour",
-    "always": "allowed",
-    "no": "refused for 5 minutes",
-    "never": "denied",
-}
-"""What becomes of a place by each answer."""
-FOR_GOOD = ("always", "never")
-"""Answers that want a second key: the rule is shown first."""
 SETTLED = 0.5
 """Seconds for which a question must have been drawn, with no key waiting at their end, before one answers it: what was typed before it
 came is not an answer, however late it is read."""
@@ -55,25 +45,24 @@ TOO_SOON = "that key came too soon after the question; press it again"
 NO_ROOM = "no room to show what a key would answer, so none does"
 WIDER = "w"
 """The key that takes the next wider pattern, and after the widest the host alone again."""
+EVERYWHERE, SURELY = "A", "y"
+"""The key for an allow rule of all sandboxes, and the one that is asked for once more."""
+PRESET = "p"
+"""The key that takes the preset of the question in place of its host."""
+ANSWERING: Final = (*KEYS, EVERYWHERE, SURELY, PRESET)
+"""Keys that answer, or begin to."""
 LEAVING = ("q", "\x1b", "\x03", "\x04")
 DOWN, UP = ("j", "\x1b[B", "\x1bOB"), ("k", "\x1b[A", "\x1bOA")
-HELP = "o once  s until stop  h hour  a always  n no  N never  w wider  j k choose  q leave"
+HELP = (
+    "o once  s until stop  h hour  a always  A for all  n no  N never  w wider  p preset  j k choose  q leave"
+)
 
 
-def answered(row: QuestionAnswered) -> str:
-    """Return what an answer did as a line."""
-    waited = f"; {row.waited} waited" if row.waited else ""
-    what = clean(row.rule or row.pattern)
-    who = "all sandboxes" if row.scope == "account" else clean(row.sandbox)
-    return f"{what} is {SAID.get(row.answer, clean(row.answer))} for {who}{waited}"
+class _Begun(NamedTuple):
+    """A rule that is shown, and the key that puts it."""
 
-
-class KeyAnswer(NamedTuple):
-    """An answer that a key gives: to the question that was drawn, and with the wider pattern where one was taken."""
-
-    id: str
-    answer: Answer
-    pattern: str | None = None
+    wanted: KeyAnswer
+    key: str
 
 
 class AskScreen:
@@ -94,9 +83,9 @@ class AskScreen:
         # Since when the chosen question has been drawn as that, and whether a key may be for it.
         self._drawn: float | None = None
         self._settled = False
-        self._second: KeyAnswer | None = None
-        # The answer whose rule has been drawn, and what of the last picture must be on the terminal before a key counts.
-        self._seen: KeyAnswer | None = None
+        self._second: _Begun | None = None
+        # The rule that has been drawn, and what of the last picture must be on the terminal before a key counts.
+        self._seen: _Begun | None = None
         self._needed: tuple[str, ...] = ()
         # The wider patterns of the chosen question once they were asked for, and which of them is taken; 0 is none.
         self._wider: tuple[str, ...] = ()
@@ -179,6 +168,12 @@ class AskScreen:
         """The picture is not on the terminal any more: what is typed until the next one answers nothing."""
         self._drawn, self._settled, self._seen, self._needed = None, False, None, ()
 
+    def takes(self, typed: str) -> bool:
+        """Tell whether a key is for the list, where others close it."""
+        if typed == SURELY:
+            return self._second is not None and self._second.key == SURELY
+        return typed in (*KEYS, EVERYWHERE, PRESET, WIDER, *DOWN, *UP, *LEAVING)
+
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
         seen, self._seen, self._second, self.note = self._seen, None, None, ""
@@ -190,17 +185,40 @@ class AskScreen:
             self._move(-1)
         elif typed == WIDER and self.chosen:
             self._widen()
-        elif typed in KEYS and self.chosen:
-            wanted = KeyAnswer(self.chosen, KEYS[typed], self._pattern(KEYS[typed]))
-            if not self._settled:
-                self.note = TOO_SOON if self._needed else NO_ROOM
-            elif (wanted.answer in FOR_GOOD or wanted.pattern) and wanted != seen:
-                self._second = wanted
-                self.note = self._rule(wanted, typed)
-            else:
-                self._sent = wanted.id
-                return wanted
+        elif typed in ANSWERING:
+            return self._answer(typed, seen)
         return None
+
+    def _answer(self, typed: str, seen: _Begun | None) -> KeyAnswer | None:
+        """Take a key that answers; `seen` is the rule that the terminal has."""
+        question = self.question
+        begun = seen if seen is not None and typed == seen.key else None
+        wanted = begun.wanted if begun is not None else self._begin(typed, question)
+        if question is None or wanted is None:
+            return None
+        if not self._settled:
+            self.note = TOO_SOON if self._needed else NO_ROOM
+        elif begun is None and wanted.is_shown_first:
+            self._second, self.note = _Begun(wanted, typed), rule_text(question, wanted, typed)
+        elif wanted.everywhere and typed != SURELY:
+            self._second, self.note = _Begun(wanted, SURELY), surely_text(question, wanted, SURELY)
+        else:
+            self._sent = wanted.id
+            return wanted
+        return None
+
+    def _begin(self, typed: str, question: OpenQuestion | None) -> KeyAnswer | None:
+        """The answer that a key begins; None where it begins none."""
+        if question is None or typed == SURELY:
+            return None
+        if typed == PRESET:
+            if not question.preset_hosts:
+                self.note = f"{clean(question.pattern)} is in no preset"
+                return None
+            return KeyAnswer(question.id, "always", preset=taken_preset(question))
+        if typed == EVERYWHERE:
+            return KeyAnswer(question.id, "always", self._pattern("always"), everywhere=True)
+        return KeyAnswer(question.id, KEYS[typed], self._pattern(KEYS[typed]))
 
     def answered(self, note: str) -> None:
         """Say what an answer did; in the place of a rule that was to be put by a second key."""
@@ -211,7 +229,8 @@ class AskScreen:
         questions = self._page.questions
         count = f"{len(questions)} open" if questions else "nothing is asked"
         watched = "" if self._page.watched else "; no one counts as watching: press a key"
-        note, keys = _folded(self.note, width), _folded(HELP, width)
+        note, has_room = self._foot(width, height)
+        keys = _folded(HELP, width)
         others = _others(self._page.others)
         head = [f"irons ask: {count}{self._of if questions else ''}{watched}"]
         if self._second is None and self.chosen and height >= _LEAST:
@@ -242,10 +261,19 @@ class AskScreen:
         above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
         lines = [cut(line, width) for line in (*above, *note[-height:])] if height > 0 else []
         chosen += len(head)
-        fits = self.question is not None and chosen + _LEAST <= len(above) and len(note) <= height
+        fits = (
+            self.question is not None and has_room and chosen + _LEAST <= len(above) and len(note) <= height
+        )
         rule = lines[len(above) :] if self._second is not None else []
         self._needed = (*lines[chosen : chosen + _LEAST], *rule) if fits else ()
         return lines
+
+    def _foot(self, width: int, height: int) -> tuple[list[str], bool]:
+        """What there is to say of the last key, and whether there is room. A rule is not shown in part."""
+        if self._second is None:
+            return _folded(self.note, width), True
+        rule = _folded(self.note, width, whole=self._second.wanted.preset is not None)
+        return (rule, True) if len(rule) <= height else (_folded(NO_ROOM, width), False)
 
     def _details(self, width: int) -> list[str]:
         """What is known of the chosen question."""
@@ -284,15 +312,6 @@ class AskScreen:
         """The wider pattern that was taken, for answers that are rules."""
         return self._wider[self._width - 1] if self._width and answer not in ("once", "no") else None
 
-    def _rule(self, wanted: KeyAnswer, key: str) -> str:
-        question = self.question
-        assert question is not None  # noqa: S101 - it is the chosen one
-        who = clean(question.sandbox)
-        verb = "deny" if wanted.answer == "never" else "allow"
-        ends = {"stop": f"until {who} stops", "hour": "for an hour"}.get(wanted.answer, f"while {who} exists")
-        # The name has a line of its own, so that what does not fit is cut where its owner is not.
-        return f"{verb}\n{clean(wanted.pattern or question.pattern)}\nfor {who}, {ends}: {key} again; any other key leaves it"
-
 
 def _about(question: OpenQuestion) -> str:
     since = "" if question.since is None else f", since {question.since.astimezone():%H:%M:%S}"
@@ -321,11 +340,13 @@ def _others(others: Mapping[str, int]) -> list[str]:
     return [*lines, f"  and more of {left:,} further sandboxes"] if left else lines
 
 
-def _folded(text: str, width: int) -> list[str]:
+def _folded(text: str, width: int, *, whole: bool = False) -> list[str]:
+    """Fold a text at its blanks; a word that is too long is cut on its left, or with `whole` goes on in the next line."""
     lines: list[str] = []
     for part in text.split("\n"):
         line = ""
-        for word in part.split(" "):
+        words = part.split(" ")
+        for word in [row for each in words for row in rows(each, width)] if whole else words:
             if line and cells(line) + 1 + cells(word) > width:
                 lines.append(line)
                 line = ""

@@ -119,7 +119,9 @@ def _questions(api: FakeState, call: Call, rest: list[str]) -> Any:
     said, rule = call.body["answer"], f"{found['host']}:{found['port']}"
     answer = {**found, "answer": said, "waited": found.get("waiting", 0)}
     answer["scope"] = call.body.get("scope", "sandbox")
-    return {**answer, "rule": None if said in ("once", "no") else call.body.get("pattern", rule)}
+    answer["rule"] = None if said in ("once", "no") else call.body.get("pattern", rule)
+    put = call.body.get("patterns") or ([answer["rule"]] if answer["rule"] else [])
+    return {**answer, "rules": put}
 
 
 def _sandboxes(api: FakeState, call: Call) -> Any:

@@ -41,7 +41,7 @@ def irons_commands() -> list[Command]:
             ),
             about="While it runs, connections that no rule covers wait for an answer, 4 seconds unless [local] ask_hold says otherwise: for "
             "10 minutes after each key, or with --stay for as long as it runs. o lets those pass that wait, s allows the host until the sandbox stops, h for an hour, "
-            "a for good; n refuses it for 5 minutes, N for good. w takes a wider pattern. Where there is no terminal it prints each question as it comes.",
+            "a for good; n refuses it for 5 minutes, N for good. A allows it for all sandboxes, p the preset that the host is in; w takes a wider pattern. Where there is no terminal it prints each question as it comes.",
             examples=("irons ask", "irons ask --list -o json", "irons ask --stay -o jsonl"),
             exits=(4, 6),
             leads=True,
@@ -56,7 +56,7 @@ def irons_commands() -> list[Command]:
                 Flag(("-a", "--all"), "Put the rule for all sandboxes.", name="everywhere"),
                 Opt(("--pattern",), "Put a wider rule, which covers it.", metavar="PATTERN"),
             ),
-            view=View(line="irons.asking.screen:answered"),
+            view=View(line="irons.asking.answers:answered"),
             about="once and no are for the connections that wait; where none waits, once is for the next within a minute, and no lasts "
             "5 minutes. stop, hour, always and never are rules of that sandbox for just that host and port.",
             examples=(

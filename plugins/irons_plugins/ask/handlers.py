@@ -12,7 +12,7 @@ from irons.errors import UsageError
 if TYPE_CHECKING:
     from irons.client.models.questions import Answer, OpenQuestion, QuestionAnswered
     from irons.context import Context
-    from irons_plugins.ask.offers import PresetOffers
+    from irons.presets.offers import PresetOffers
 
 POLL = 2.0
 """Seconds between two looks: the server keeps a request no longer."""
@@ -20,23 +20,25 @@ POLL = 2.0
 
 def ask(ctx: Context, *, listed: bool, stay: bool) -> Iterator[OpenQuestion] | list[OpenQuestion] | Result:
     """Return the open questions, follow them, or show them in a pane; while they are followed, someone watches."""
-    from irons_plugins.ask.offers import PresetOffers
-    from irons_plugins.egress.presets import presets
-
     if listed:
-        return list(PresetOffers(presets(ctx).values()).page(ctx.api.questions()).questions)
+        return list(_offers(ctx).page(ctx.api.questions()).questions)
     if ctx.settings["output"] == "json":
         raise UsageError(
             "one JSON document never ends while questions are followed",
             hint="-o jsonl prints an object a line; --list ends",
         )
     _tell_where_nothing_asks(ctx)
-    offers = PresetOffers(presets(ctx).values())
     if ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty and ctx.settings["output"] is None:
         from irons_plugins.ask.pane import show
 
-        return Result(None, exit=show(ctx.api, ctx.streams, offers, stay=stay))
-    return _followed(ctx, offers, stay=stay)
+        return Result(None, exit=show(ctx.api, ctx.streams, lambda: _offers(ctx), stay=stay))
+    return _followed(ctx, _offers(ctx), stay=stay)
+
+
+def _offers(ctx: Context) -> PresetOffers:
+    from irons.presets.offers import offers_of
+
+    return offers_of(ctx.host, ctx.settings, ctx.progress)
 
 
 def answer(ctx: Context, *, id: str, answer: str, everywhere: bool, pattern: str | None) -> QuestionAnswered:  # noqa: A002

@@ -8,11 +8,13 @@ import termios
 import threading
 import time
 import tty
+from collections.abc import Callable
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
+from irons.asking.answers import answered
 from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
-from irons.asking.screen import AskScreen, answered
+from irons.asking.screen import AskScreen
 from irons.errors import IronsError
 from irons.terminal.cells import cut
 from irons.text import clean
@@ -20,8 +22,8 @@ from irons_plugins.ssh.openssh.subprocess import Signalled, ended_by_signals
 
 if TYPE_CHECKING:
     from irons.client.api import Api
+    from irons.presets.offers import PresetOffers
     from irons.terminal.streams import Streams
-    from irons_plugins.ask.offers import PresetOffers
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """A line does not go on in the next row: what a terminal draws wider than it says would push the questions away."""
@@ -31,11 +33,11 @@ CLEAR, BELL = "\x1b[H\x1b[J", "\a"
 class _Following:
     """Follows the questions, and rings where a look gave something."""
 
-    def __init__(self, api: Api, *, stay: bool) -> None:
+    def __init__(self, api: Api, offers: Callable[[], PresetOffers], *, stay: bool) -> None:
         self.ringing, self._ring = os.pipe()
         self._lock = threading.Lock()
         self._heard: QuestionsHeard | None = None
-        self._follower = QuestionFollower(lambda: api, self._hear, stay=stay)
+        self._follower = QuestionFollower(lambda: api, self._hear, stay=stay, offers=offers)
         self.pressed = self._follower.pressed
         self._follower.want()
 
@@ -60,18 +62,18 @@ class _Following:
         os.write(self._ring, b"!")
 
 
-def show(api: Api, streams: Streams, offers: PresetOffers, *, stay: bool) -> int:
+def show(api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay: bool) -> int:
     """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came."""
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
-    follower = _Following(api, stay=stay)
+    follower = _Following(api, offers, stay=stay)
     write = streams.stdout.write
     write(ENTER)
     try:
         with ended_by_signals():
             tty.setcbreak(keys)
             _take_no_suspension(keys)
-            _take_keys(api, streams, offers, keys, follower)
+            _take_keys(api, streams, keys, follower)
     except Signalled as ended:
         return 128 + ended.number
     finally:
@@ -89,7 +91,7 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, follower: _Following) -> None:
+def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following) -> None:
     screen, trouble, drawn = AskScreen(), "", ""
     while not screen.left:
         columns, rows = get_terminal_size()
@@ -113,7 +115,7 @@ def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, foll
             heard = follower.taken()
             if heard is not None:
                 trouble = heard.trouble
-                screen.take(offers.page(heard.page), trouble)
+                screen.take(heard.page, trouble)
                 if heard.rings:
                     streams.stdout.write(BELL)
         if keys in ready:
@@ -124,8 +126,6 @@ def _take_keys(api: Api, streams: Streams, offers: PresetOffers, keys: int, foll
             wanted = screen.key(typed)
             if wanted is not None:
                 try:
-                    screen.answered(
-                        answered(api.answer_question(wanted.id, wanted.answer, pattern=wanted.pattern))
-                    )
+                    screen.answered(answered(wanted.give(api)))
                 except IronsError as error:
                     screen.answered(clean(error.message))

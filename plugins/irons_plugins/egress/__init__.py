@@ -39,7 +39,7 @@ def irons_completions() -> dict[str, Callable[[CompletionState], Mapping[str, st
 
 
 def _presets(_: CompletionState) -> Mapping[str, str]:
-    from irons_plugins.egress.presets import OURS
+    from irons.presets.known_sets import OURS
 
     return {preset.name: preset.what for preset in OURS}
 

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from irons.errors import NotFound
+from irons.presets.collecting import presets
 from irons.terminal.words import LISTS
 from irons.text import clean
 from irons_plugins.egress.handlers import allow as allow_domains
-from irons_plugins.egress.presets import presets
 from irons_plugins.egress.rows import Change, Drift, PresetHostRow, PresetRow
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def list_presets(ctx: Context) -> Iterator[PresetRow]:
     """Return the presets there are."""
-    for preset in presets(ctx).values():
+    for preset in presets(ctx.host, ctx.settings, ctx.progress).values():
         yield PresetRow(preset.name, preset.version, len(preset.hosts), preset.what, preset.sends)
 
 
@@ -85,7 +85,7 @@ def diff(ctx: Context, *, name: str, scope: Scope) -> Sequence[Drift]:
 
 
 def _named(ctx: Context, name: str) -> Preset:
-    known = presets(ctx)
+    known = presets(ctx.host, ctx.settings, ctx.progress)
     if name not in known:
         near = get_close_matches(name, known, 1)
         raise NotFound(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.utils import get_cwidth
 
+from irons.presets.offers import offers_of
 from irons_repl.line.keys import CHORD, VI_CHORD
 from irons_repl.questions.asked import AskedQuestions
 from irons_repl.questions.picture import drawn_rows, rows_of
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from irons.client.api import Api
     from irons.client.models.questions import QuestionAnswered
+    from irons.presets.offers import PresetOffers
     from irons_repl.run.session import ShellSession
     from irons_repl.status.refresher import Refresher
 
@@ -49,12 +51,16 @@ class PromptAround:
         api.face = "prompt"
         return api
 
+    def offers(self) -> PresetOffers:
+        """Return what finds the preset of a question, among those of irons and of the session's plugins."""
+        return offers_of(self._session.host, self._session.settings(in_passing=True), self.say)
+
     def answered(self, done: QuestionAnswered) -> None:
         """Have the new rule looked at, and offer a refused line again that it lets pass."""
         self._refresher.poke()
         if done.answer not in ("no", "never"):
             scope = None if done.scope == "account" else done.sandbox
-            self._session.hear_allowed(scope, [done.rule or done.pattern])
+            self._session.hear_allowed(scope, done.rules or (done.rule or done.pattern,))
 
     def rows_of_line(self, prompt: str) -> int:
         """Return how many rows the line takes that is typed after this prompt, with what is suggested after it."""

@@ -12,7 +12,7 @@ from prompt_toolkit.key_binding import KeyPress
 from prompt_toolkit.keys import Keys
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
-from irons.asking.screen import DOWN, KEYS, LEAVING, UP, WIDER, AskScreen
+from irons.asking.screen import DOWN, UP, AskScreen
 from irons.text import clean
 from irons_repl.questions.sending import send
 from irons_repl.questions.settling import Settling, nothing
@@ -20,6 +20,7 @@ from irons_repl.questions.settling import Settling, nothing
 if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.client.models.questions import QuestionAnswered
+    from irons.presets.offers import PresetOffers
 
 LEFT_OPEN = 60.0
 """Seconds without a key after which the list closes by itself: whoever comes back types a line, and not an answer."""
@@ -37,7 +38,6 @@ _NAMED = {
     Keys.ControlC: "\x03",
     Keys.ControlD: "\x04",
 }
-_OURS = {*KEYS, WIDER, *DOWN, *UP, *LEAVING}
 _PASSED = (Keys.CPRResponse, Keys.Vt100MouseEvent, Keys.Ignore)
 """What a terminal reports by itself."""
 _CHORDS = ((Keys.Escape, "q"), (Keys.F2,))
@@ -54,6 +54,10 @@ class AskingFace(Protocol):
 
     def client(self) -> Api:
         """Return the client to follow by. Called in another thread."""
+        ...
+
+    def offers(self) -> PresetOffers:
+        """Return what finds the preset of a question. Called in another thread."""
         ...
 
     def changed(self) -> None:
@@ -109,7 +113,7 @@ class AskedQuestions:
         self._closing = nothing
         self._has_room = False
         self.is_open = False
-        self._follower = QuestionFollower(around.client, self.hear, key=pressed)
+        self._follower = QuestionFollower(around.client, self.hear, key=pressed, offers=around.offers)
 
     # Who watches.
 
@@ -233,7 +237,7 @@ class AskedQuestions:
         if text in ("\r", "\n"):
             self._close()
             return True
-        if text not in _OURS:
+        if not self._screen.takes(text):
             self._close()
             return False
         asked = self._screen.question

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from irons.asking.screen import KeyAnswer, answered
+from irons.asking.answers import KeyAnswer, answered
 from irons.errors import IronsError
 from irons.text import clean
 
@@ -35,7 +35,7 @@ def send(
 
     def work() -> None:
         try:
-            told = api.answer_question(wanted.id, wanted.answer, pattern=wanted.pattern)
+            told = wanted.give(api)
         except IronsError as error:
             say(f"{what} was not answered: {clean(error.message)}")
         except Exception as error:  # noqa: BLE001 (a person who hears nothing takes the answer for given)

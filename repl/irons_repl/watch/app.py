@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application
@@ -19,6 +20,7 @@ from prompt_toolkit.styles import Style
 from irons.asking.following import QuestionFollower, QuestionsHeard
 from irons.asking.screen import AskScreen
 from irons.errors import IronsError, UsageError
+from irons.presets.offers import PresetOffers, offers_of
 from irons_repl.questions.sending import send
 from irons_repl.questions.settling import Settling
 from irons_repl.run.signals import ended_by_signals
@@ -65,7 +67,9 @@ def watch(ctx: Context, *, scope: Scope) -> None:
         )
     api = ctx.api
     api.face = "watch"
-    WatchView(api, scope.sandbox, colour=ctx.streams.colour(tty=True), allowed=ctx.allowed).run()
+    offers = partial(offers_of, ctx.host, ctx.settings, lambda _: None)
+    colour = ctx.streams.colour(tty=True)
+    WatchView(api, scope.sandbox, colour=colour, allowed=ctx.allowed, offers=offers).run()
 
 
 class WatchView:
@@ -78,8 +82,12 @@ class WatchView:
         *,
         colour: bool,
         allowed: Callable[[str | None, Sequence[str]], None] = lambda *_: None,
+        offers: Callable[[], PresetOffers] | None = None,
     ) -> None:
-        """Take the client and the sandbox whose connections to show; None is all. `allowed` hears of patterns that were allowed here."""
+        """Take the client and the sandbox whose connections to show; None is all.
+
+        `allowed` hears of patterns that were allowed here, and `offers` returns what finds the preset of a question.
+        """
         self._api = api
         self._allowed = allowed
         self._colour = colour
@@ -109,7 +117,7 @@ class WatchView:
         )
         # Followed only once a sandbox is in mode ask.
         self._questions = QuestionFollower(
-            lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard))
+            lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard)), offers=offers
         )
         self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
         self._app.after_render += lambda _: self._drawn()
@@ -179,7 +187,7 @@ class WatchView:
     def _hear_answer(self, done: QuestionAnswered) -> None:
         if done.answer not in ("no", "never"):
             scope = None if done.scope == "account" else done.sandbox
-            self._allowed(scope, [done.rule or done.pattern])
+            self._allowed(scope, done.rules or (done.rule or done.pattern,))
 
     def _say_answer(self, line: str) -> None:
         def said() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from irons.asking.screen import DOWN, UP, AskScreen, KeyAnswer
+from irons.asking.answers import KeyAnswer
+from irons.asking.screen import DOWN, UP, AskScreen
 from irons.record import NamedTuple
 from irons_policy.event import Event
 from irons_repl.status.mode_line import ModeFacts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +14,11 @@ from tests.local.control.lab import Lab, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 from tests.local.control.test_questions import tell, told
 
+from irons.presets.known_sets import OURS
 from irons_local import times
 from irons_local.control.egress.question_details import QuestionAbout, QuestionBook, QuestionDetails
 from irons_local.control.egress.relays import RELAYS, looks_random, relay_of
 from irons_local.control.store.database import Store
-from irons_plugins.egress.presets import OURS
 from irons_policy.hostnames import canonical_host
 
 KINDS = {"paste", "tunnel", "webhook", "doh"}
@@ -98,12 +99,12 @@ def test_the_connection_that_waits_was_not_refused_before(tmp_path: Path) -> Non
         async with control_plane(tmp_path) as lab:
             cell = str((await lab.create("box", mode="ask"))["id"])
             with contextlib.closing(Writer(lab)) as writer:
-                for number, host in enumerate(("known.example", "known.example", "other.example")):
+                for count, host in enumerate(("known.example", "known.example", "other.example"), 1):
                     await writer.attempt(cell, host, "blocked")
-                    await until(lambda number=number: _holds(lab, number + 1))
+                    await until(partial(_holds, lab, count))
                 since = times.now()
                 await writer.attempt(cell, "known.example", "blocked")
-                await until(lambda: _holds(lab, 4))
+                await until(partial(_holds, lab, 4))
             found = await tell(
                 lab, cell, told("known.example", since=since), told("other.example", since=since)
             )

@@ -251,6 +251,61 @@ def test_a_wider_pattern_must_cover_the_question(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_set_of_hosts_answers(tmp_path: Path) -> None:
+    """Each gets a rule with the note, but one that has a rule keeps it; the log has the question's answer with all of them, in one change."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            await _json(lab, "POST", "/sandboxes/box/egress/deny", json={"domain": "b.example"})
+            path = f"/questions/{question['id']}"
+            given = {"answer": "always", "patterns": [HOST, "b.example", "c.example"], "note": "preset new 1"}
+            done = await _json(lab, "POST", path, json=given)
+            assert (done["rule"], done["rules"], done["scope"]) == (HOST, [HOST, "c.example"], "sandbox")
+            rules = (await _json(lab, "GET", "/sandboxes/box/egress"))["rules"]
+            assert {(each["pattern"], each["list"], each.get("note") or "") for each in rules} == {
+                (HOST, "allow", "preset new 1"),
+                ("b.example", "deny", ""),
+                ("c.example", "allow", "preset new 1"),
+            }
+            assert {each["pattern"] for each in lab.policies[cell]["rules"]} == {
+                HOST,
+                "b.example",
+                "c.example",
+            }
+            changes = (await _json(lab, "GET", "/audit/changes"))["changes"]
+            (answered,) = [each for each in changes if each["what"] == "question-answered"]
+            assert answered["after"]["rules"] == given["patterns"]
+            together = [each for each in changes if each["request"] == answered["request"]]
+            assert {each["subject"] for each in together} >= {HOST, "c.example"}
+            assert (await _json(lab, "GET", "/questions"))["questions"] == []
+
+    run(work())
+
+
+def test_a_set_that_is_none_answers_nothing(tmp_path: Path) -> None:
+    """It must cover the question, allow, and have no pattern next to it; otherwise the question stays open and no rule is put."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            _, question = await asking(lab)
+            path = f"/questions/{question['id']}"
+            for bad in (
+                {"answer": "always", "patterns": ["other.example"]},
+                {"answer": "always", "patterns": []},
+                {"answer": "always", "patterns": [HOST, HOST]},
+                {"answer": "always", "patterns": [HOST, "*.com"]},
+                {"answer": "always", "patterns": [HOST], "pattern": HOST},
+                {"answer": "never", "patterns": [HOST]},
+                {"answer": "once", "patterns": [HOST]},
+            ):
+                await _json(lab, "POST", path, 400, json=bad)
+            assert (await _json(lab, "GET", "/sandboxes/box/egress"))["rules"] == []
+            assert len((await _json(lab, "GET", "/questions"))["questions"]) == 1
+
+    run(work())
+
+
 def test_what_can_not_be_answered(tmp_path: Path) -> None:
     """A question that is over, words that are no answer, and answers that cannot be for all."""
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from irons.client.calling.calls import Calls, segment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from irons.client.models.questions import Answer, QuestionAnswered, QuestionPage
 
 
@@ -57,6 +59,25 @@ class QuestionCalls(Calls):
             body["scope"] = "account"
         if pattern is not None:
             body["pattern"] = pattern
+        return QuestionAnswered.of(self.call("POST", f"/questions/{segment(identity)}", body, retry=False))
+
+    def answer_question_by_set(
+        self, identity: str, patterns: Sequence[str], *, note: str = ""
+    ) -> QuestionAnswered:
+        """Answer a question by allow rules for a set of hosts, all or none, of its sandbox.
+
+        Args:
+            identity: The question's id.
+            patterns: Of the rules; one covers the question. One that has a rule there keeps it.
+            note: Kept with each rule.
+
+        Raises:
+            NotFound: It is not open any more.
+        """
+        from irons.client.models.questions import QuestionAnswered
+
+        self._need_questions()
+        body = {"answer": "always", "patterns": list(patterns), **({"note": note} if note else {})}
         return QuestionAnswered.of(self.call("POST", f"/questions/{segment(identity)}", body, retry=False))
 
     def _need_questions(self) -> None:

@@ -34,6 +34,8 @@ class _QuestionFields(NamedTuple):
     marks: tuple[str, ...] = ()
     preset: str = ""
     preset_hosts: tuple[str, ...] = ()
+    preset_version: str = ""
+    preset_sends: str = ""
 
 
 class OpenQuestion(_QuestionFields):
@@ -59,6 +61,8 @@ class OpenQuestion(_QuestionFields):
             that it is known as: `paste`, `tunnel`, `webhook`, `doh`.
         preset: The preset that the host belongs to; found by who shows the question, not by the server.
         preset_hosts: All of that preset.
+        preset_version: The date of that preset.
+        preset_sends: What a sandbox can send there.
     """
 
     __slots__ = ()
@@ -127,6 +131,7 @@ class QuestionAnswered(NamedTuple):
         rule: The pattern of the rule that was put; None where the answer is not a rule.
         scope: Who it is for: `sandbox`, or `account` for a rule of all sandboxes.
         waited: How many connections waited for it.
+        rules: The patterns of all rules that were put.
     """
 
     id: str
@@ -136,6 +141,7 @@ class QuestionAnswered(NamedTuple):
     rule: str | None = None
     scope: str = "sandbox"
     waited: int = 0
+    rules: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> QuestionAnswered:
@@ -149,4 +155,5 @@ class QuestionAnswered(NamedTuple):
             word_of(answer.get("rule")),
             text_of(answer.get("scope")) or "sandbox",
             count_of(answer.get("waited")),
+            texts_of(answer.get("rules")),
         )

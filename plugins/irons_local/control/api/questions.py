@@ -7,12 +7,14 @@ from typing import Any, cast
 
 from irons_local import times
 from irons_local.control.api.routing import ApiCall, ApiRoute
-from irons_local.control.egress.questions import ANSWERS, LONGEST_WAIT, Answer
-from irons_local.control.schema.rules_schema import PATTERN
-from irons_local.control.schema.schemas import Schema, optional, record, text
+from irons_local.control.egress.questions import ANSWERS, LONGEST_WAIT, Answer, RuleSet
+from irons_local.control.schema.rules_schema import NOTE, PATTERN
+from irons_local.control.schema.schemas import Schema, listing, optional, record, text
 from irons_policy.event import LARGEST
 from irons_policy.rules import SCOPES
 
+MOST_OF_A_SET = 500
+"""Hosts of a set that an answer allows."""
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "integer"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
@@ -88,6 +90,7 @@ _ANSWERED: Schema = {
         "port": _NUMBER,
         "rule": {"type": ["string", "null"], "description": "The pattern of the rule that was put."},
         "scope": {"type": "string", "enum": list(SCOPES), "description": "Who the answer is for."},
+        "rules": {"type": "array", "items": _TEXT, "description": "The patterns of all rules that were put."},
         "waited": {**_NUMBER, "description": "Connections that waited for it."},
     },
 }
@@ -134,8 +137,13 @@ async def answer_question(call: ApiCall) -> Mapping[str, Any]:
     """POST /questions/{id}."""
     body = call.body
     said = cast("Answer", body["answer"])
+    patterns = body.get("patterns")
     done = await call.plane.questions.answer(
-        call.path["id"], said, all_of=body.get("scope") == "account", pattern=body.get("pattern")
+        call.path["id"],
+        said,
+        all_of=body.get("scope") == "account",
+        pattern=body.get("pattern"),
+        hosts=None if patterns is None else RuleSet(tuple(patterns), body.get("note") or ""),
     )
     return {
         "id": done.question.id,
@@ -146,6 +154,7 @@ async def answer_question(call: ApiCall) -> Mapping[str, Any]:
         "host": done.question.host.text,
         "port": done.question.port,
         "rule": done.rule,
+        "rules": list(done.rules),
         "waited": done.waited,
     }
 
@@ -172,13 +181,16 @@ ROUTES = (
         "/questions/{id}",
         answer_question,
         "Answer a question: `once` and `no` are for what waits; `stop`, `hour`, `always` and `never` are rules, of its sandbox or, with "
-        "the scope `account`, of all; with a `pattern` wider than the question's own.",
+        "the scope `account`, of all; with a `pattern` wider than the question's own, or `patterns`, a set of hosts that is allowed in place "
+        "of that one: one covers it, and one that has a rule keeps it. `note` is kept with each rule of a set.",
         _ANSWERED,
         body=record(
             {
                 "answer": text(8, enum=list(ANSWERS)),
                 "scope": optional(text(8, enum=list(SCOPES))),
                 "pattern": optional(PATTERN),
+                "patterns": optional(listing(PATTERN, MOST_OF_A_SET)),
+                "note": NOTE,
             },
             required=("answer",),
         ),

@@ -109,12 +109,26 @@ class AnswerEffect(NamedTuple):
         sandbox: whose it was.
         rule: the pattern of the rule that was put; None where it is not a rule.
         waited: how many connections waited for it.
+        rules: the patterns of all rules that were put.
     """
 
     question: CellQuestion
     sandbox: StoredSandbox
     rule: str | None
     waited: int
+    rules: tuple[str, ...] = ()
+
+
+class RuleSet(NamedTuple):
+    """Rules for a set of hosts, which are put in place of one for the question.
+
+    Attributes:
+        patterns: a rule each.
+        note: kept with each.
+    """
+
+    patterns: tuple[str, ...]
+    note: str = ""
 
 
 class QuestionsSeen(NamedTuple):
@@ -240,7 +254,9 @@ class QuestionDesk:
         )
         return QuestionsSeen(questions, others, token, about)
 
-    async def answer(self, identity: str, said: Answer, *, all_of: bool, pattern: str | None) -> AnswerEffect:
+    async def answer(
+        self, identity: str, said: Answer, *, all_of: bool, pattern: str | None, hosts: RuleSet | None = None
+    ) -> AnswerEffect:
         """Answer a question.
 
         Args:
@@ -248,36 +264,41 @@ class QuestionDesk:
             said: the answer.
             all_of: a rule is for all sandboxes.
             pattern: of the rule, where it is wider than the question; it must cover it.
+            hosts: the set that is allowed in place of the question's host; one of its patterns must cover the question, and one
+                that has a rule of that scope keeps it.
 
         Raises:
             HttpError: there is no such question any more, the pattern does not cover it, or the gateway did not confirm.
             StoreError: the database failed.
         """
-        question = next(
-            (each for asked in self._open.values() for each in asked if each.id == identity), None
-        )
+        question = self._find(identity)
         known = {} if question is None else await self._sandboxes({question.cell})
         # Another answer may have been carried out while the sandbox was read.
-        over = self.cell_of(identity) is None or identity in self._answering
-        if question is None or question.cell not in known or over:
+        question = self._find(identity)
+        if question is None or question.cell not in known or identity in self._answering:
             raise _gone(identity)
         sandbox = known[question.cell]
         locked.check_scope(None if all_of else sandbox)
         is_rule = said not in ("once", "no")
         if (all_of or pattern is not None) and not is_rule:
             raise bad(f"{said} is for the connections of this question alone, and not a rule")
+        if hosts is not None and (said not in ("stop", "hour", "always") or pattern is not None):
+            raise bad("a set of hosts is allowed, without a pattern next to it")
         if all_of and said == "stop":
             raise bad("all sandboxes do not stop together; stop is for one")
         # The first answer counts, and the second of two at once finds no question.
         self._answering.add(identity)
         try:
-            done = await self._do(question, sandbox, said, all_of=all_of, pattern=pattern)
+            done = await self._do(question, sandbox, said, all_of=all_of, pattern=pattern, hosts=hosts)
         finally:
             self._answering.discard(identity)
         # Its worker says so too, in a moment.
         left = tuple(each for each in self._open.get(question.cell, ()) if each.id != identity)
         self._put(question.cell, left, self._others.get(question.cell, 0))
         return done
+
+    def _find(self, identity: str) -> CellQuestion | None:
+        return next((each for asked in self._open.values() for each in asked if each.id == identity), None)
 
     async def _do(
         self,
@@ -287,6 +308,7 @@ class QuestionDesk:
         *,
         all_of: bool,
         pattern: str | None,
+        hosts: RuleSet | None,
     ) -> AnswerEffect:
         about = question.end("")
         if said in ("once", "no"):
@@ -305,24 +327,33 @@ class QuestionDesk:
             if waited is None:
                 raise _gone(question.id)
             return AnswerEffect(question, sandbox, None, waited)
-        rule = _covering(pattern, question)
-        if said != "never":
-            self._check_unasked(rule)
-        body: dict[str, Any] = {"domain": rule.text}
+        body: dict[str, Any] = {"domain": _covering(pattern, question).text}
+        if hosts is not None:
+            body = {"domains": list(hosts.patterns), "note": hosts.note}
         if said == "hour":
             body["for"] = HOUR
         elif said == "stop":
             body["until"] = "stop"
         rules = rules_to_put(body, "deny" if said == "never" else "allow")
-        after = {
+        # Of a set it is the one that covers the question.
+        rule = next((each.pattern for each in rules if _covers(each.pattern, question)), None)
+        if rule is None:
+            raise bad(f"none of the patterns covers {question.pattern}")
+        for each in rules if said != "never" else ():
+            self._check_unasked(each.pattern)
+        after: dict[str, Any] = {
             "answer": said,
             "waited": question.waiting,
-            "rule": rules[0].pattern.text,
+            "rule": rule.text,
             "scope": "account" if all_of else "sandbox",
         }
+        if hosts is not None:
+            after["rules"] = [each.pattern.text for each in rules]
         recorded = answer_record(about, sandbox, after)
-        await self._egress.put(None if all_of else sandbox.id, rules, also=recorded)
-        return AnswerEffect(question, sandbox, rules[0].pattern.text, question.waiting)
+        scope = None if all_of else sandbox.id
+        done = await self._egress.put(scope, rules, also=recorded, keep=hosts is not None)
+        put = tuple(each.pattern for each in done.rules)
+        return AnswerEffect(question, sandbox, rule.text, question.waiting, put)
 
     def _check_unasked(self, rule: Pattern) -> None:
         """Refuse an answer that would open what no person is asked about.
@@ -391,6 +422,10 @@ def _covering(pattern: str | None, question: CellQuestion) -> Pattern:
         found = read_pattern(pattern)
     except ValueError as error:
         raise bad(f"{pattern[:80]!r}: {error}") from error
-    if not found.covers_host(question.host) or not found.covers_port(question.port):
+    if not _covers(found, question):
         raise bad(f"{found.text} does not cover {question.pattern}")
     return found
+
+
+def _covers(pattern: Pattern, question: CellQuestion) -> bool:
+    return pattern.covers_host(question.host) and pattern.covers_port(question.port)

@@ -200,6 +200,7 @@ class Egress:
         *,
         dry: bool = False,
         also: Callable[[sqlite3.Connection], None] = lambda _: None,
+        keep: bool = False,
     ) -> PolicyChange:
         """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
 
@@ -208,6 +209,7 @@ class Egress:
             rules: with a pattern each of their own.
             dry: change nothing; the answer is what it would be.
             also: what else is written in the same transaction.
+            keep: leave a pattern that has a rule of that scope as it is.
 
         Raises:
             HttpError: there is no such sandbox, or the gateway did not confirm it.
@@ -216,9 +218,11 @@ class Egress:
         def work(
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
+            there = {each.pattern for each in rulebook.of(connection, _identity(sandbox))} if keep else set()
             done = tuple(
                 ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule, self.never()))
                 for rule in rules
+                if rule.pattern not in there
             )
             also(connection)
             return done, _mode(connection, sandbox)

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 from irons.client.models.questions import QuestionPage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from irons.client.models.questions import OpenQuestion
+    from irons.host import PluginHost
     from irons.plugin.hook_data import Preset
+    from irons.settings.settings import Settings
     from irons_policy.patterns import Pattern
+
+
+def offers_of(host: PluginHost, settings: Settings, say: Callable[[str], None]) -> PresetOffers:
+    """Return what finds the preset of a question, among those of irons and of plugins; `say` hears which is left out."""
+    from irons.presets.collecting import presets
+
+    return PresetOffers(presets(host, settings, say).values())
 
 
 class PresetOffers:
@@ -24,8 +33,8 @@ class PresetOffers:
     def __init__(self, presets: Iterable[Preset]) -> None:
         from irons_policy.patterns import read_pattern
 
-        self._sets: list[tuple[str, tuple[str, ...], tuple[Pattern, ...]]] = [
-            (each.name, hosts, tuple(map(read_pattern, hosts)))
+        self._sets: list[tuple[Preset, tuple[str, ...], tuple[Pattern, ...]]] = [
+            (each, hosts, tuple(map(read_pattern, hosts)))
             for each in presets
             for hosts in (tuple(host.pattern for host in each.hosts),)
         ]
@@ -42,7 +51,12 @@ class PresetOffers:
             host = canonical_host(question.host)
         except HostError:
             return question
-        for name, hosts, patterns in self._sets:
+        for preset, hosts, patterns in self._sets:
             if any(each.covers_host(host) and each.covers_port(question.port or 0) for each in patterns):
-                return question._replace(preset=name, preset_hosts=hosts)
+                return question._replace(
+                    preset=preset.name,
+                    preset_hosts=hosts,
+                    preset_version=preset.version,
+                    preset_sends=preset.sends,
+                )
         return question

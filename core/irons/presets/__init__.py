@@ -1,0 +1,4 @@
+"""Known sets of hosts, by the name of what needs them. None is a rule until a person takes it.
+
+`known_sets` is the data, `collecting` adds those of plugins, and `offers` finds the set that a question belongs to.
+"""
