@@ -22,6 +22,7 @@ from prompt_toolkit.shortcuts.prompt import PromptSession
 from irons.cli.completing import Sources
 from irons.text import clean
 from irons.version import __version__
+from irons_repl.chord import read_chords
 from irons_repl.forecast.forecast_line import Clause, forecast_line
 from irons_repl.forecast.typed_change import typed_change
 from irons_repl.line.completer import PromptCompleter
@@ -97,6 +98,9 @@ class Prompt:
             history.begin()
         for line in filter(None, (said, history.said)):
             self._print(line)
+        self._chords = read_chords(str(settings["ask_chord"]))
+        if self._chords.trouble:
+            self._print(self._chords.trouble)
         self._completer = PromptCompleter(session.host.tree, on_hand, OWN_WORDS)
         self._lines = self._made(settings, history, on_hand)
 
@@ -200,7 +204,7 @@ class Prompt:
             search_ignore_case=True,
             multiline=True,
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
-            key_bindings=bindings(self._refused, self._open_questions),
+            key_bindings=bindings(self._refused, self._open_questions, self._chords),
             bottom_toolbar=self._toolbar,
             cursor=DynamicCursorShapeConfig(self._cursor_shape),
             style=COLOURED if colour else PLAIN,
@@ -316,7 +320,13 @@ class Prompt:
             from irons_repl.questions.around import asked_in
 
             made = asked_in(
-                self._session, self._lines, self._changed, self._say, self._refresher, self._key_at
+                self._session,
+                self._lines,
+                self._changed,
+                self._say,
+                self._refresher,
+                self._key_at,
+                self._chords,
             )
             with self._resting:
                 made.rest(resting=self._is_running)

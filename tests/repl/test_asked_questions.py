@@ -17,6 +17,7 @@ from irons.asking.following import QuestionsHeard
 from irons.asking.screen import SETTLED
 from irons.client.models.questions import OpenQuestion, QuestionAnswered, QuestionPage
 from irons.presets.offers import PresetOffers
+from irons_repl.chord import AskChords
 from irons_repl.questions.asked import LEFT_EMPTY, LEFT_OPEN, AskedQuestions
 
 LETTERS = "oshanNwjkqx "
@@ -40,6 +41,7 @@ class Server:
 class Desk:
     """A face whose time goes only where a test says. Implements `irons_repl.questions.asked.AskingFace`."""
 
+    chords = AskChords()
     chord = "Alt-Q"
 
     def __init__(self) -> None:
@@ -54,6 +56,10 @@ class Desk:
     def client(self) -> Any:
         """Nothing is followed here."""
         raise AssertionError
+
+    def write(self, text: str) -> None:
+        """Nothing is shown in a title here."""
+        raise AssertionError(text)
 
     def offers(self) -> PresetOffers:
         """No presets."""

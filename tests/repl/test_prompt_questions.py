@@ -15,6 +15,7 @@ from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
 CHORD = "\x1bq"
+TITLE, KEPT, GIVEN_BACK = b"\x1b]2;", b"\x1b[22;2t", b"\x1b[23;2t"
 
 
 @pytest.fixture
@@ -125,6 +126,98 @@ def test_for_good_and_wider_want_a_second_key(asking: Terminal, fake: FakeApi) -
     asking.send("N")
     asking.until(r"irons: \*\.new\.example:443 is denied for agent-1")
     assert answers(fake) == [("/questions/q_www.new", {"answer": "never", "pattern": "*.new.example:443"})]
+
+
+def test_the_chord_is_a_setting(terminal: Open, fake: FakeApi) -> None:
+    """The line names it and it opens the list; the usual one is a key of the line then, and what is no chord is said at the start."""
+    fake.mode = "ask"
+    screen = terminal(env={"IRONS_ASK_CHORD": "alt-a ctrl-y"})
+    screen.until(r"irons: ask_chord: 'ctrl-y' is not a chord \(.*\); the questions\s+ar\s*e opened by Alt-A")
+    put(fake, "new")
+    screen.until(r"\? agent-1: new\.example:443 \[Alt-A\]")
+    screen.send(CHORD)
+    screen.send("\x1bOQ" + "x")
+    screen.until(lambda: screen.line_of_cursor() == "irons> qx")
+    assert "1 waiting" not in screen.text
+    screen.send("\x1ba")
+    screen.until(r"> new\.example:443\n +agent-1: 1 waiting")
+    screen.send("\x1ba")
+    screen.until(lambda: "1 waiting" not in screen.text)
+    screen.send("\x1bOS")
+    screen.until(r"\? agent-1: new\.example:443 \[F2\]")
+    screen.send("\x1bOQ")
+    screen.until(r"> new\.example:443\n +agent-1: 1 waiting")
+    assert answers(fake) == []
+
+
+def test_the_title_counts_what_is_open(terminal: Open, fake: FakeApi) -> None:
+    """It names the sandbox while questions are open, is what it was before while a command runs and at the end, and can be switched off."""
+    fake.mode = "ask"
+    screen = terminal()
+    screen.until("mode ask")
+    assert TITLE not in screen.raw
+    put(fake, "new")
+    screen.until(lambda: KEPT + TITLE + b"(1?) agent-1\x1b\\" in screen.raw)
+    put(fake, "newer")
+    screen.until(lambda: TITLE + b"(2?) agent-1\x1b\\" in screen.raw)
+    assert screen.raw.count(KEPT) == 1
+    screen.send("use agent-1\r")
+    screen.until(lambda: TITLE + b"\x1b\\" + GIVEN_BACK in screen.raw)
+    screen.until(lambda: screen.raw.count(KEPT) == 2)
+    screen.send("\x04")
+    assert screen.ended() == 0
+    assert screen.raw.count(GIVEN_BACK) == 2
+    assert screen.raw.rindex(GIVEN_BACK) > screen.raw.rindex(b"(2?)")
+    for env in ({"IRONS_TERMINAL_TITLE": "off"}, {"TERM": "linux"}):
+        plain = terminal(env=env)
+        plain.until(r"\? agent-1: new\.example:443 and 1 more")
+        plain.send("\x04")
+        assert plain.ended() == 0
+        assert KEPT not in plain.raw
+        assert TITLE not in plain.raw
+
+
+def test_a_preset_is_taken_whole(asking: Terminal, fake: FakeApi) -> None:
+    """The list offers the set of a known host, one key lists its hosts, and the same key takes them as rules of that sandbox."""
+    with fake.lock:
+        pypi = {"id": "q_pypi", "sandbox_name": "agent-1", "host": "pypi.org", "port": 443, "waiting": 1}
+        fake.questions.append({**pypi, "pattern": "pypi.org:443", "protocol": "tls"})
+        fake.lock.notify_all()
+    asking.until(r"\? agent-1: pypi\.org:443")
+    asking.send("\x1bOQ")
+    asking.until(r"> pypi\.org:443\n(.*\n)*? +preset pypi, 2 hosts: p shows and takes it")
+    press(
+        asking,
+        "p",
+        r"allow preset pypi\npypi\.org files\.pythonhosted\.org\nfor agent-1, while agent-1 exists\. What can",
+    )
+    assert answers(fake) == []
+    asking.send("p")
+    asking.until(r"irons: pypi\.org, files\.pythonhosted\.org are allowed for agent-1")
+    ((path, body),) = answers(fake)
+    assert (path, body["answer"]) == ("/questions/q_pypi", "always")
+    assert body["patterns"] == ["pypi.org", "files.pythonhosted.org"]
+    assert body["note"].startswith("preset pypi 20")
+
+
+def test_all_sandboxes_are_asked_for_once_more(asking: Terminal, fake: FakeApi) -> None:
+    """`A` shows the rule and for whom it is, then asks for `y`; a `y` that was not asked for is the line's."""
+    put(fake, "new")
+    asking.until(r"\? agent-1: new")
+    asking.send("\x1bOQ")
+    asking.until(r"> new\.example:443")
+    asking.send("y")
+    asking.until(lambda: asking.line_of_cursor() == "irons> y" and "> new.example" not in asking.text)
+    asking.send("\x1bOQ")
+    asking.until(r"> new\.example:443")
+    press(asking, "A", r"allow\nnew\.example:443\nfor all sandboxes, not agent-1 alone: A again")
+    asking.send("A")
+    asking.until(r"every sandbox there is and every one made later may reach\nnew\.example:443\ny puts it")
+    assert answers(fake) == []
+    asking.send("y")
+    asking.until(r"irons: new\.example:443 is allowed for all sandboxes")
+    asking.until(lambda: asking.line_of_cursor() == "irons> y")
+    assert answers(fake) == [("/questions/q_new", {"answer": "always", "scope": "account"})]
 
 
 def test_a_long_line_hides_no_rule(terminal: Open, fake: FakeApi) -> None:

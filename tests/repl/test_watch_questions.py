@@ -117,8 +117,14 @@ def test_the_view_shows_and_answers_questions(terminal: Open, fake: FakeApi, col
     screen.until("nothing is asked")
     screen.send("q")
     screen.until("a allow|keys")
+    # The terminal's title counts them, and is what it was before once none is open.
+    assert b"\x1b[22;2t\x1b]2;(1?) agent-1\x1b\\" in screen.raw
+    screen.until(lambda: screen.raw.count(b"\x1b]2;\x1b\\\x1b[23;2t") == 1)
+    put(fake, "newer")
+    screen.until(lambda: screen.raw.count(b"\x1b]2;(1?) agent-1\x1b\\") == 2)
     screen.send("q")
     assert screen.ended() == 0
+    assert screen.raw.count(b"\x1b]2;\x1b\\\x1b[23;2t") == 2
 
 
 def test_the_view_watches_only_where_a_sandbox_asks(terminal: Open, fake: FakeApi) -> None:

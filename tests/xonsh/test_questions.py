@@ -85,6 +85,21 @@ def test_a_question_that_was_held_back_is_shown_without_other_news(asking: Termi
     asking.until(r"\? agent-1: new\.example:443 and 1 more host \[Alt-Q\]")
 
 
+def test_the_chord_is_that_of_the_setting(asking: Terminal, fake: FakeApi) -> None:
+    """It is the prompt's setting, changes with the variable, and what is no chord is said."""
+    asking.send("$IRONS_ASK_CHORD = 'alt-g x'\r")
+    asking.until(r"irons: ask_chord: 'x' is not a chord \(.*\); the questions are ope\s*ned by Alt-G")
+    put(fake, "new")
+    asking.until(r"\? agent-1: new\.example:443 \[Alt-G\]")
+    asking.send("\x1bg")
+    asking.until(r"> new\.example:443\n")
+    asking.send("q")
+    asking.until(r"here> *$")
+    asking.send("\x1bOQ9000 + 7\r")
+    asking.until(r"\n9007\n")
+    assert answers(fake) == []
+
+
 def test_no_one_watches_without_a_line_that_questions_can_stand_above(
     xonsh: Open, env: dict[str, str], fake: FakeApi
 ) -> None:

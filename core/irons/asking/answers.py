@@ -73,7 +73,7 @@ def taken_preset(question: OpenQuestion) -> TakenPreset:
 
 
 def rule_text(question: OpenQuestion, wanted: KeyAnswer, key: str) -> str:
-    """Return what an answer would put, for whom, and the key that puts it, in lines."""
+    """Return what an answer would put, its scope, and the key that puts it, in lines."""
     who = clean(question.sandbox)
     leaves = f"{key} again; any other key leaves it"
     if wanted.preset is not None:

@@ -67,6 +67,17 @@ KEYS: dict[str, Key] = {
         "IRONS_SANDBOX", None, "The sandbox to use where a command names none.", example="my-sandbox"
     ),
     "editing_mode": Key("IRONS_EDITING_MODE", "emacs", "Keys of the prompt.", ("emacs", "vi")),
+    "ask_chord": Key(
+        "IRONS_ASK_CHORD",
+        "alt-q f2",
+        "Keys that open the questions of mode ask in the prompt and in xonsh: alt- and a letter, f1 to f12 but f4.",
+    ),
+    "terminal_title": Key(
+        "IRONS_TERMINAL_TITLE",
+        "on",
+        "Show in the terminal's title how many questions are open, in the prompt and in watch.",
+        ("on", "off"),
+    ),
     "pager": Key(
         "IRONS_PAGER", None, "The pager of the prompt's long answers; off for none.", example="less -FRX"
     ),

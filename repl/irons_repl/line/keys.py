@@ -6,26 +6,24 @@ from collections.abc import Callable
 
 from prompt_toolkit.application import get_app
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching
+from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching, vi_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
+from irons_repl.chord import VI, AskChords
 from irons_repl.line.lexer import left_open
 
 LONGEST = 16_384
 """Characters that one line takes. What is longer belongs into a file: every key would be slow."""
 
 
-CHORD, VI_CHORD = "Alt-Q", "F2"
-"""What opens the questions: the first with emacs keys, the second with any. With vi keys Escape begins no chord."""
-
-
-def bindings(refused: Callable[[int], None], questions: Callable[[], None]) -> KeyBindings:
+def bindings(refused: Callable[[int], None], questions: Callable[[], None], chords: AskChords) -> KeyBindings:
     """Return the bindings.
 
     Args:
         refused: Hears how many characters would not fit.
         questions: Opens the questions.
+        chords: The keys that do.
     """
     keys = KeyBindings()
     in_line = has_focus(DEFAULT_BUFFER) & ~is_searching
@@ -62,11 +60,16 @@ def bindings(refused: Callable[[int], None], questions: Callable[[], None]) -> K
         if vi:
             event.app.output.reset_cursor_shape()
 
-    @keys.add("escape", "q", filter=in_line & emacs_mode)
-    @keys.add("f2", filter=in_line)
     def _questions(_: KeyPressEvent) -> None:
         """Show the open questions as a list in which one letter answers, or close it."""
         questions()
+
+    for letter in chords.alts:
+        keys.add("escape", letter, filter=in_line & emacs_mode)(_questions)
+    for name in chords.functions:
+        keys.add(name, filter=in_line)(_questions)
+    if not chords.functions:
+        keys.add(VI, filter=in_line & vi_mode)(_questions)
 
     @keys.add(Keys.BracketedPaste, filter=in_line)
     def _paste(event: KeyPressEvent) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.utils import get_cwidth
 
+from irons.asking.title import has_title
 from irons.presets.offers import offers_of
-from irons_repl.line.keys import CHORD, VI_CHORD
 from irons_repl.questions.asked import AskedQuestions
 from irons_repl.questions.picture import drawn_rows, rows_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.client.models.questions import QuestionAnswered
     from irons.presets.offers import PresetOffers
+    from irons_repl.chord import AskChords
     from irons_repl.run.session import ShellSession
     from irons_repl.status.refresher import Refresher
 
@@ -34,15 +35,22 @@ class PromptAround:
         changed: Callable[[], None],
         say: Callable[[str], None],
         refresher: Refresher,
+        chords: AskChords,
     ) -> None:
-        """Take the session, the line that is typed, how it is drawn again, how a line is printed, and who looks at the server."""
+        """Take the session, the line that is typed, how it is drawn again, how a line is printed, who looks at the server, and the chords."""
         self._session, self._lines, self._refresher = session, lines, refresher
+        self.chords = chords
         self.changed, self.say = changed, say
 
     @property
     def chord(self) -> str:
         """The name of the chord: with vi keys Escape begins none."""
-        return VI_CHORD if self._lines.app.editing_mode == EditingMode.VI else CHORD
+        return self.chords.name(vi=self._lines.app.editing_mode == EditingMode.VI)
+
+    def write(self, text: str) -> None:
+        """Write to the terminal at once, as it is."""
+        self._lines.app.output.write_raw(text)
+        self._lines.app.output.flush()
 
     def client(self) -> Api:
         """Return the client that the session's settings choose now. Raises `IronsError`."""
@@ -90,7 +98,9 @@ def asked_in(
     say: Callable[[str], None],
     refresher: Refresher,
     pressed: float,
+    chords: AskChords,
 ) -> AskedQuestions:
     """Return the questions of a prompt; `pressed` is when a key was pressed there last."""
-    around = PromptAround(session, lines, changed, say, refresher)
-    return AskedQuestions(around, session.streams.stdin.fileno(), pressed)
+    around = PromptAround(session, lines, changed, say, refresher, chords)
+    has = has_title(session.settings(in_passing=True))
+    return AskedQuestions(around, session.streams.stdin.fileno(), pressed, has_title=has)

@@ -13,7 +13,9 @@ from prompt_toolkit.keys import Keys
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
 from irons.asking.screen import DOWN, UP, AskScreen
+from irons.asking.title import QuestionTitle
 from irons.text import clean
+from irons_repl.chord import VI
 from irons_repl.questions.sending import send
 from irons_repl.questions.settling import Settling, nothing
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.client.models.questions import QuestionAnswered
     from irons.presets.offers import PresetOffers
+    from irons_repl.chord import AskChords
 
 LEFT_OPEN = 60.0
 """Seconds without a key after which the list closes by itself: whoever comes back types a line, and not an answer."""
@@ -40,16 +43,21 @@ _NAMED = {
 }
 _PASSED = (Keys.CPRResponse, Keys.Vt100MouseEvent, Keys.Ignore)
 """What a terminal reports by itself."""
-_CHORDS = ((Keys.Escape, "q"), (Keys.F2,))
-"""What opens the list, and closes it."""
 
 
 class AskingFace(Protocol):
     """What the prompt does for its questions."""
 
+    chords: AskChords
+    """What opens the list, and closes it."""
+
     @property
     def chord(self) -> str:
         """The name of the chord that opens the list."""
+        ...
+
+    def write(self, text: str, /) -> None:
+        """Write to the terminal at once, as it is."""
         ...
 
     def client(self) -> Api:
@@ -94,6 +102,8 @@ class AskedQuestions:
         keys: int,
         pressed: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        has_title: bool = False,
     ) -> None:
         """Take what the prompt does for it, and begin to follow.
 
@@ -102,6 +112,7 @@ class AskedQuestions:
             keys: The descriptor of the terminal's keys.
             pressed: When the last key was pressed, by `time.monotonic`; None is now.
             clock: Tells the seconds.
+            has_title: The terminal's title shows that questions are open.
         """
         self._around = around
         self._screen = AskScreen()
@@ -110,6 +121,13 @@ class AskedQuestions:
         self._api: Api | None = None
         self._ended = ""
         self._settling = Settling(self._screen, keys, around.later, clock)
+        self._title = QuestionTitle(around.write, on=has_title)
+        chords = around.chords
+        functions = {*chords.functions, VI} if not chords.functions else chords.functions
+        self._chords = {
+            *((Keys.Escape, each) for each in chords.alts),
+            *((Keys(each),) for each in functions),
+        }
         self._closing = nothing
         self._has_room = False
         self.is_open = False
@@ -126,12 +144,14 @@ class AskedQuestions:
         if resting:
             self._close()
             self._screen.hidden()
+            self._title.restore()
         self._follower.rest(resting=resting)
 
     def stop(self) -> None:
         """Follow no more."""
         self._settling.stop()
         self._closing()
+        self._title.restore()
         self._follower.stop()
 
     def hear(self, heard: QuestionsHeard) -> None:
@@ -193,6 +213,7 @@ class AskedQuestions:
         if not self._has_room or (self.is_open and not self._around.has_drawn(self._screen.needed)):
             self._screen.hidden()
         self._settling.drawn()
+        self._title.show(self._screen.page)
 
     # Keys.
 
@@ -220,7 +241,7 @@ class AskedQuestions:
         if not self.is_open or not typed:
             return list(keys)
         self._follower.pressed()
-        if tuple(key.key for key in typed) in _CHORDS:
+        if tuple(key.key for key in typed) in self._chords:
             self._close()
             return [key for key in keys if key.key in _PASSED]
         if len(typed) > 1 and any(_text(key) not in (*DOWN, *UP) for key in typed):

@@ -19,6 +19,7 @@ from prompt_toolkit.styles import Style
 
 from irons.asking.following import QuestionFollower, QuestionsHeard
 from irons.asking.screen import AskScreen
+from irons.asking.title import QuestionTitle, has_title
 from irons.errors import IronsError, UsageError
 from irons.presets.offers import PresetOffers, offers_of
 from irons_repl.questions.sending import send
@@ -69,7 +70,8 @@ def watch(ctx: Context, *, scope: Scope) -> None:
     api.face = "watch"
     offers = partial(offers_of, ctx.host, ctx.settings, lambda _: None)
     colour = ctx.streams.colour(tty=True)
-    WatchView(api, scope.sandbox, colour=colour, allowed=ctx.allowed, offers=offers).run()
+    has = has_title(ctx.settings)
+    WatchView(api, scope.sandbox, colour=colour, allowed=ctx.allowed, offers=offers, has_title=has).run()
 
 
 class WatchView:
@@ -83,10 +85,12 @@ class WatchView:
         colour: bool,
         allowed: Callable[[str | None, Sequence[str]], None] = lambda *_: None,
         offers: Callable[[], PresetOffers] | None = None,
+        has_title: bool = False,
     ) -> None:
         """Take the client and the sandbox whose connections to show; None is all.
 
-        `allowed` hears of patterns that were allowed here, and `offers` returns what finds the preset of a question.
+        `allowed` hears of patterns that were allowed here, and `offers` returns what finds the preset of a question. With `has_title`
+        the terminal's title shows that questions are open.
         """
         self._api = api
         self._allowed = allowed
@@ -119,6 +123,7 @@ class WatchView:
         self._questions = QuestionFollower(
             lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard)), offers=offers
         )
+        self._title = QuestionTitle(self._write, on=has_title)
         self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
         self._app.after_render += lambda _: self._drawn()
         self._in_burst = False
@@ -139,6 +144,7 @@ class WatchView:
             self._feed.stop()
             self._settling.stop()
             self._questions.stop()
+            self._title.restore()
         if error is not None:
             raise error
 
@@ -165,6 +171,7 @@ class WatchView:
 
     def _take_questions(self, heard: QuestionsHeard) -> None:
         self._state.asked.take(heard.page, heard.trouble)
+        self._title.show(self._state.asked.page)
         if heard.rings:
             self._app.output.bell()
         if self._state.shown != "asked":
@@ -173,6 +180,10 @@ class WatchView:
             self._state.said = note or self._state.said
             self._state.asked.put_back()
             self._state.asked.choose_first()
+
+    def _write(self, text: str) -> None:
+        self._app.output.write_raw(text)
+        self._app.output.flush()
 
     def _drawn(self) -> None:
         if self._state.shown == "asked":

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 SCRIPT = r"""
 IFS= read -r over && exit
 stty "$1" <&1
-printf '\033[0m\033[?1049l\033[?2004l\033[?7h\033[?25h'
+printf '\033[0m\033[?1049l\033[?2004l\033[?7h\033[?25h\033[23;2t'
 """
-"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings and its first screen."""
+"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings, its first screen, and the title that it kept."""
 
 
 @contextmanager

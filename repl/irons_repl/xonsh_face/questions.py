@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from irons.client.api import Api
     from irons.client.names import NameCache
     from irons.settings.settings import Settings
+    from irons_repl.chord import AskChords
 
 EVERY = 2.0
 """Seconds between two looks at the modes on hand."""
@@ -69,13 +70,13 @@ class FaceQuestions:
         from irons.client.names import NameCache
         from irons.errors import IronsError
 
-        self._chords.add()
-        if not self._chords.name:
-            # No bell and no line could be shown while a line is typed: no one watches here.
-            return
         try:
             settings = self._face.settings(in_passing=True)
         except IronsError:
+            return
+        self._chords.add(str(settings["ask_chord"]))
+        if not self._chords.name:
+            # No bell and no line could be shown while a line is typed: no one watches here.
             return
         # Read here alone: another thread must not walk through xonsh's variables while they change.
         self._settings, self._env = settings, self._face.env()
@@ -176,33 +177,46 @@ class FaceQuestions:
 
 
 class Chords:
-    """What opens the questions where xonsh's shell is prompt_toolkit's: Alt-Q with emacs keys, F2 with any."""
+    """What opens the questions where xonsh's shell is prompt_toolkit's: keys of the setting `ask_chord`."""
 
     def __init__(self, xsh: Any, pressed: Callable[[], None], due: Callable[[], str]) -> None:
         """Take xonsh's session object, who hears that a key was pressed, and what is to be shown above the prompt; nothing where empty."""
         self._xsh, self._pressed, self._due = xsh, pressed, due
         self._shell: Any = None
-        self._added: tuple[Callable[[object], None], ...] = ()
+        self._added: list[Callable[[object], None]] = []
+        self._setting = ""
+        self._chords: AskChords | None = None
 
     @property
     def name(self) -> str:
         """The chord to press; empty where there is none."""
-        if self._shell is None:
+        if self._shell is None or self._chords is None:
             return ""
-        return "F2" if self._xsh.env.get("VI_MODE") else "Alt-Q"
+        return self._chords.name(vi=bool(self._xsh.env.get("VI_MODE")))
 
-    def add(self) -> None:
-        """Add the chords to the shell, once it is there."""
+    def add(self, setting: str) -> None:
+        """Add the chords to the shell, once it is there, and others where the setting has changed."""
+        if self._shell is not None and setting != self._setting:
+            self.remove()
         shell: Any = getattr(self._xsh.shell, "shell", None)
         if self._shell is not None or not hasattr(shell, "prompter") or not hasattr(shell, "key_bindings"):
             return
-        from prompt_toolkit.filters import emacs_mode
+        from prompt_toolkit.filters import emacs_mode, vi_mode
 
-        self._shell = shell
-        # Two handlers: `remove` takes a handler of two bindings out of one of them.
-        self._added = (partial(self._open), partial(self._open))
-        shell.key_bindings.add("escape", "q", filter=emacs_mode)(self._added[0])
-        shell.key_bindings.add("f2")(self._added[1])
+        from irons_repl.chord import VI, read_chords
+
+        self._shell, self._setting, self._chords = shell, setting, read_chords(setting)
+        if self._chords.trouble:
+            print(f"irons: {self._chords.trouble}", file=sys.stderr)
+        keys = shell.key_bindings
+        bindings = [keys.add("escape", letter, filter=emacs_mode) for letter in self._chords.alts]
+        bindings += [keys.add(name) for name in self._chords.functions]
+        if not self._chords.functions:
+            bindings.append(keys.add(VI, filter=vi_mode))
+        for bind in bindings:
+            # A handler of its own: `remove` takes a handler of two bindings out of one of them.
+            self._added.append(partial(self._open))
+            bind(self._added[-1])
         shell.prompter.app.key_processor.before_key_press += self._hear
         # What came between the line above the prompt and the prompt.
         shell.prompter.app.after_render += self._rendered
@@ -212,7 +226,7 @@ class Chords:
         if self._shell is not None:
             for added in self._added:
                 self._shell.key_bindings.remove(added)
-            self._added = ()
+            self._added = []
             self._shell.prompter.app.key_processor.before_key_press -= self._hear
             self._shell.prompter.app.after_render -= self._rendered
             self._shell = None

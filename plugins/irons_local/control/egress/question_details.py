@@ -20,7 +20,7 @@ _DOMAIN = 1
 MOST_BELOW: Final = 3
 """Other names below the same domain that are named; further ones are counted."""
 MOST_LATEST: Final = 256
-"""Refusals since the question was asked that are told apart from those before it."""
+"""Refusals since the question was asked that are counted apart from those before it."""
 
 
 class QuestionAbout(NamedTuple):
