@@ -18,7 +18,7 @@ import pytest
 from irons_local.bundle.machine import VIRTUAL_DISK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
-from tests.e2e.machines import ALL, WITHIN, end_all, only_in_test_vm, status
+from tests.e2e.machines import ALL, WITHIN, end_all, inside, only_in_test_vm, run_inside, status
 from tests.e2e.test_lasting import end
 from tests.hostile_disks import BOOT_BLOCK, outside, over
 from tests.machine import Machine
@@ -114,7 +114,7 @@ def check_limits(person: Person) -> None:
     fallocate -l 3G more 2>&1 | grep -o 'No space left'; rm -f more
     python3 -c 'print(len(bytearray(b"x") * (800 << 20)))' >/dev/null 2>&1 || echo refused
     """
-    done = person.inside("machine", script, timeout=WITHIN)
+    done = inside(person, "machine", script)
     assert done.stdout, done
     processors, memory, disk, *rest = done.stdout.splitlines()
     assert processors == "1", done
@@ -130,14 +130,14 @@ def write_disk(person: Person, disk: bytes) -> None:
     """Have the guest's root write a disk that names a file of the host over its own, before the file system on it."""
     text = base64.b64encode(disk).decode()
     script = f"echo {text} | base64 -d | sudo dd of=/dev/vda bs={BOOT_BLOCK} count=1 conv=notrunc,fsync"
-    done = person.inside("machine", script, timeout=WITHIN)
+    done = inside(person, "machine", script)
     assert done.returncode == 0, done
 
 
 def check_disk(person: Person, name: str, secret: Path) -> None:
     """What it wrote there is data: it reads that again, and its QEMU has not opened what it names."""
     script = "echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sudo head -c 64K /dev/vda"
-    done = person.inside(name, script, timeout=WITHIN)
+    done = inside(person, name, script)
     assert (done.stdout[:3], str(secret) in done.stdout) == ("QFI", True), done
     assert SECRET not in done.stdout
     for path in Path(f"/proc/{status(person, name)['pid']}/fd").iterdir():
@@ -149,14 +149,14 @@ def check_disk(person: Person, name: str, secret: Path) -> None:
 def check_copy(person: Person, made_key: str, secret: Path) -> None:
     """A copy of a machine that runs has its files, is another machine, and is judged by the same rules; what follows is its own."""
     write = "head -c 8M /dev/urandom >large; sync; sha256sum large"
-    written = person.inside("machine", write, timeout=WITHIN).stdout
+    written = inside(person, "machine", write).stdout
     assert "paused for" in person.ok("snapshot", "create", "machine", "--as", "then", timeout=WITHIN)
-    assert person.inside("machine", "echo later >> kept; sync", timeout=WITHIN).returncode == 0
+    assert inside(person, "machine", "echo later >> kept; sync").returncode == 0
     words = ("create", "copy", "--from", "then", "--wait-timeout", f"{WITHIN}s")
     person.ok(*words, timeout=WITHIN)
     check_disk(person, "copy", secret)
     script = "cat kept /etc/hostname /etc/machine-id; curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://evil.example.test/"
-    done = person.inside("copy", script, timeout=WITHIN)
+    done = inside(person, "copy", script)
     kept, name, own, code = done.stdout.splitlines()
     assert (kept, name, code) == ("kept", "copy", "403"), done
     assert own != made_key.strip()
@@ -165,21 +165,21 @@ def check_copy(person: Person, made_key: str, secret: Path) -> None:
     person.ok("destroy", "copy", "--force", timeout=180)
     # Not from the guest's memory: what is below its disk now was that disk when it was started.
     drop = "sync; echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null; sha256sum large"
-    assert person.inside("machine", drop, timeout=WITHIN).stdout == written
-    assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\nlater\n"
+    assert inside(person, "machine", drop).stdout == written
+    assert inside(person, "machine", "cat kept").stdout == "kept\nlater\n"
 
 
 def check_crash(person: Person) -> None:
     """With all that runs of the daemon killed at once, the machine lives on, and the next command finds it."""
     pid = status(person, "machine")["pid"]
-    boot = person.inside("machine", "cat /proc/sys/kernel/random/boot_id", timeout=WITHIN).stdout
+    boot = inside(person, "machine", "cat /proc/sys/kernel/random/boot_id").stdout
     end(person)
     assert Path(f"/proc/{pid}").exists()
     assert status(person, "machine")["pid"] == pid
-    again = person.inside("machine", "cat /proc/sys/kernel/random/boot_id", timeout=WITHIN)
+    again = inside(person, "machine", "cat /proc/sys/kernel/random/boot_id")
     assert (len(boot), again.stdout) == (37, boot), again
     denied = "curl -sS -m 60 -o /dev/null -w '%{http_code}' http://crash.example.test/"
-    assert person.inside("machine", denied, timeout=WITHIN).stdout == "403"
+    assert inside(person, "machine", denied).stdout == "403"
 
 
 @pytest.mark.vm
@@ -208,7 +208,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         curl -sS -m 60 -o /dev/null -w '%{http_code}\\n' http://203.0.113.9/
         echo kept > kept; sync
         """
-        done = person.inside("machine", script, timeout=WITHIN)
+        done = inside(person, "machine", script)
         lines = done.stdout.splitlines()
         assert lines[:2] == ["systemd", "machine"], done
         assert '"line": "GET / HTTP/1.1"' in done.stdout, done
@@ -223,7 +223,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
             ("203.0.113.9", "blocked"),
         } <= verdicts
 
-        sent = person.run("exec", "machine", "--", "sudo", "python3", "-", text=FRAMES, timeout=WITHIN)
+        sent = run_inside(person, "machine", "sudo", "python3", "-", text=FRAMES)
         assert "sent 15" in sent.stdout, sent
         assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
 
@@ -232,12 +232,12 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
         assert not Path(f"/proc/{pid}").exists()
         person.ok("start", "machine", timeout=WITHIN)
-        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        assert inside(person, "machine", "cat kept").stdout == "kept\n"
         pid = int(status(person, "machine")["pid"])
 
         # The next command's daemon finds the cell again through QEMU's process.
         person.ok("local", "down")
-        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        assert inside(person, "machine", "cat kept").stdout == "kept\n"
         os.kill(pid, signal.SIGKILL)
         reason = eventually(lambda: status(person, "machine").get("reason"), within=WITHIN)
         assert "QEMU was killed" in reason
@@ -265,10 +265,10 @@ def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
         words = ("create", "machine", *WORDS, "--disk", "3G", "--wait-timeout", f"{WITHIN}s")
         person.ok(*words, timeout=WITHIN)
         check_limits(person)
-        assert person.inside("machine", "echo kept > kept; sync", timeout=WITHIN).returncode == 0
+        assert inside(person, "machine", "echo kept > kept; sync").returncode == 0
         secret.write_text(SECRET * 4096)
         write_disk(person, over(str(secret)))
-        made_key = person.inside("machine", "cat /etc/machine-id", timeout=WITHIN).stdout
+        made_key = inside(person, "machine", "cat /etc/machine-id").stdout
         check_copy(person, made_key, secret)
         write_disk(person, outside(str(secret)))
         person.ok("stop", "machine", timeout=WITHIN)
@@ -278,7 +278,7 @@ def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
         # Back to what it was when the copy was made, with the rest kept.
         assert "the snapshot machine-1" in person.ok("restore", "machine", "then", timeout=WITHIN)
         person.ok("start", "machine", timeout=WITHIN)
-        assert person.inside("machine", "cat kept", timeout=WITHIN).stdout == "kept\n"
+        assert inside(person, "machine", "cat kept").stdout == "kept\n"
         check_disk(person, "machine", secret)
         check_crash(person)
     finally:

@@ -14,7 +14,7 @@ from tests import vm_left_out
 from tests.e2e.attempts import ATTEMPTS, BENEATH, TALK, WEB, WEB_ADDRESS, Attempt, allow, is_allowed
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
-from tests.e2e.machines import WITHIN, end_all, only_in_test_vm
+from tests.e2e.machines import WITHIN, end_all, inside, only_in_test_vm, run_inside
 from tests.machine import Machine
 
 GREETING = (h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0})).decode("latin-1")
@@ -39,7 +39,7 @@ def script(attempts: dict[str, Attempt], over: str) -> str:
 
 def leaks(person: Person, attempts: dict[str, Attempt], over: str) -> set[str]:
     """Make the attempts in one session; gives which of them succeeded inside."""
-    done = person.run("exec", "locked", "--", "sh", "-s", text=script(attempts, over), timeout=1500)
+    done = run_inside(person, "locked", "sh", "-s", text=script(attempts, over), within=1500)
     *told, last = done.stdout.splitlines() or [""]
     assert last == "over", done
     eventually(lambda: person.lab.arrived(kind="http", line=f"GET {over} HTTP/1.1"), what="the last request")
@@ -63,12 +63,12 @@ def test_nothing_gets_out_of_a_virtual_machine(
     try:
         person.ok("create", "locked", *words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
         allow(person, "locked")
-        assert person.inside("locked", TALK, timeout=WITHIN).returncode == 0
+        assert inside(person, "locked", TALK).returncode == 0
         before = len(lab.arrivals())
         over = ("/over-in-deny", "/over-in-warn")
-        inside = leaks(person, made, over[0])
+        succeeded = leaks(person, made, over[0])
         person.ok("egress", "mode", "warn", "--sandbox", "locked")
-        inside |= leaks(person, BENEATH, over[1])
+        succeeded |= leaks(person, BENEATH, over[1])
         person.ok("egress", "mode", "deny", "--sandbox", "locked")
         last = {f"GET {each} HTTP/1.1" for each in over}
         arrived = [seen for seen in lab.arrivals()[before:] if seen.get("line") not in last]
@@ -82,7 +82,7 @@ def test_nothing_gets_out_of_a_virtual_machine(
             unlogged |= {attempt.host for attempt in attempts.values() if attempt.host} - hosts
 
         assert stray == []
-        assert inside <= vm_left_out.SUCCEEDS_INSIDE.keys()
+        assert succeeded <= vm_left_out.SUCCEEDS_INSIDE.keys()
         assert unlogged <= vm_left_out.NOT_LOGGED.keys()
         assert all(event["reason"] for event in refused)
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
-from tests.e2e.machines import WITHIN, build_image, end_all, only_in_test_vm
+from tests.e2e.machines import WITHIN, build_image, end_all, inside, only_in_test_vm
 from tests.machine import Machine
 
 BUSYBOX = ("usr/bin/busybox", "bin/busybox", "./usr/bin/busybox", "./bin/busybox")
@@ -134,7 +134,7 @@ def test_containers_are_judged_and_logged(
         person.ok("create", "docker", *words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
         for name in ("tiny.tar", "compose.yml"):
             person.ok("scp", str(files / name), f"docker:/home/irons/{name}", timeout=WITHIN)
-        done = person.inside("docker", RUN, timeout=900)
+        done = inside(person, "docker", RUN, within=900)
         assert "Loaded image: tiny:latest" in done.stdout, done
         assert '"line": "GET /from-run HTTP/1.1"' in done.stdout, done
         assert [
@@ -148,7 +148,7 @@ def test_containers_are_judged_and_logged(
         ], done
 
         compose = "cd /home/irons; sudo docker-compose -f compose.yml up --exit-code-from asker 2>&1"
-        done = person.inside("docker", compose, timeout=900)
+        done = inside(person, "docker", compose, within=900)
         assert done.returncode == 0, done
         assert PAGE in done.stdout, done
         assert '"line": "GET /from-compose HTTP/1.1"' in done.stdout, done
