@@ -17,7 +17,8 @@ from tests.local.engine_cells import OwnCells
 
 from irons_local.bundle import sshd
 from irons_local.bundle.machine import Machine
-from irons_local.engines.namespace import boot, engine, launch
+from irons_local.engines import homes, starting
+from irons_local.engines.namespace import boot, launch
 from irons_local.engines.namespace.engine import NamespaceEngine
 from irons_local.engines.protocol import Kit, Spec
 from irons_local.errors import CellError, EngineError
@@ -192,8 +193,8 @@ def test_a_boot_that_hangs_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (lambda patch: patch.setattr(launch, "search_path", lambda: "/none"), "crun is not installed"),
-        (lambda patch: patch.setattr(launch, "outer_map", _no_ids), "no ids"),
+        (lambda patch: patch.setattr(starting, "search_path", lambda: "/none"), "crun is not installed"),
+        (lambda patch: patch.setattr(starting, "outer_map", _no_ids), "no ids"),
         (lambda patch: patch.setattr(OwnCells, "make", _no_cell), "no cell"),
         (lambda patch: patch.setattr(boot, "ROOTFS", Path("/proc/none")), "start failed"),
     ],
@@ -218,7 +219,7 @@ async def _no_cell(_self: OwnCells, _cell: str) -> None:
 
 def test_what_is_being_saved_is_not_started(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copying and running the same files at the same time is refused, from either side."""
-    monkeypatch.setattr(engine, "_BUSY_WITHIN", 0.1)
+    monkeypatch.setattr(homes, "_BUSY_WITHIN", 0.1)
 
     async def both() -> None:
         async with Machine.held(home.root / "sandboxes" / SANDBOX):

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from irons.files import write_whole
-from irons_local.bundle import boot_steps, entrypoint, session, sshd
+from irons_local.bundle import boot_steps, entrypoint, sshd
 from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6
+from irons_local.engines import starting
+from irons_local.engines.homes import SETTINGS, Homes, is_unfinished, lay_settings, reserved
 from irons_local.engines.namespace import activity, boot, booted, freezing, launch
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
 from irons_local.errors import CellError, EngineError
@@ -33,11 +34,10 @@ from irons_local.images.saving import settle
 from irons_local.images.snapshots import Snapshot
 from irons_local.linux import disk_images
 from irons_local.linux.cgroup import Groups
-from irons_local.linux.processes import end_all_in_net, end_tree, ended, ends, open_process
+from irons_local.linux.processes import end_tree, ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.progress import Progress, unheard
 
-_BUSY_WITHIN = 5.0
 _EXIT_WITHIN = 2.0
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class NamespaceEngine:
         self._default_image = kit.default_image
         self._shown = kit.shown
         self._starter = kit.starter
-        self._root = kit.sandboxes
+        self._homes = Homes(kit.sandboxes)
         self._groups = Groups.find() if groups is None else groups
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -66,19 +66,19 @@ class NamespaceEngine:
             await self._kits.remove_unused(self._kits_used())
         except (EngineError, OSError) as error:
             _log.warning("images: %s", error)
-        for entry in self._entries():
+        for home in self._homes.entries():
             try:
-                if entry.startswith((".new-", ".gone-")):
-                    await remove_tree(self._root / entry)
-                elif not Machine.is_virtual(self._root / entry) and await self._take_up(entry):
-                    running.append(entry)
+                if is_unfinished(home):
+                    await remove_tree(home)
+                elif not Machine.is_virtual(home) and await self._take_up(home):
+                    running.append(home.name)
             except (EngineError, OSError) as error:
                 # One that cannot be repaired must not keep the others from being served.
-                _log.warning("%s: %s", entry, error)
+                _log.warning("%s: %s", home.name, error)
         return running
 
-    async def _take_up(self, sandbox: str) -> bool:
-        home = self._root / sandbox
+    async def _take_up(self, home: Path) -> bool:
+        sandbox = home.name
         # A start that outlived the control plane that ordered it is waited for.
         async with Machine.held(home, launch.BOOT_WITHIN):
             process = Machine.running(home)
@@ -101,9 +101,7 @@ class NamespaceEngine:
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
         """Lay out a stopped sandbox; see `Engine.create`."""
         async with self._locks[spec.id]:
-            home = self._root / spec.id
-            if home.is_dir():
-                raise EngineError("exists", f"there is a sandbox {spec.id} already")
+            self._homes.check_free(spec.id)
             authorized = sshd.authorized(spec.public_key)
             spec.limits.check()
             disk_images.check(spec.limits, os.geteuid())
@@ -120,7 +118,7 @@ class NamespaceEngine:
                 if spec.entrypoint:
                     entrypoint.check(image.config, f"the image {image.name}")
                 kit = await self._kit_for(image, progress)
-                host_key = await self._lay_out(home, spec, image, kit, authorized, origin)
+                host_key = await self._lay_out(spec, image, kit, authorized, origin)
             _log.info(
                 "laid out from %s",
                 f"the image {image.name}" if origin is None else f"the snapshot {origin.name or origin.id}",
@@ -155,31 +153,17 @@ class NamespaceEngine:
             raise
 
     async def _lay_out(
-        self,
-        home: Path,
-        spec: Spec,
-        image: Image,
-        kit: MadeKit | None,
-        authorized: str,
-        origin: Snapshot | None,
+        self, spec: Spec, image: Image, kit: MadeKit | None, authorized: str, origin: Snapshot | None
     ) -> str:
         """Make a sandbox's directory, whole or not at all; gives its public host key."""
-        # Never the same twice: what a killed process had started may still write into that of its own.
-        draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
-        try:
-            draft.mkdir(parents=True, mode=0o700)
-            for name in ("upper", "work", "settings"):
+        async with self._homes.draft(spec.id) as draft:
+            for name in ("upper", "work"):
                 (draft / name).mkdir(mode=0o700)
             # It is the sandbox's own root directory, independent of the daemon's umask.
             (draft / "upper").chmod(0o755)
             if spec.limits.disk is not None:
                 await asyncio.to_thread(disk_images.make, draft, spec.limits.disk)
-            host_key = await sshd.make_host_key(draft / "settings", spec.name)
-            (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
-            if spec.environment:
-                private = draft / "settings" / session.VARIABLES
-                private.touch(mode=0o600)
-                private.write_text(session.exported(spec.environment), encoding="utf-8")
+            host_key = await lay_settings(draft, spec, authorized)
             kit_id = "" if kit is None else kit.id
             machine = Machine.of(spec, image.id, image.name, host_key, kit_id, image.user)
             if origin is None:
@@ -194,18 +178,12 @@ class NamespaceEngine:
                     keys_inside=origin.keys,
                 )
             machine.write(draft)
-            draft.rename(home)
-        except BaseException as error:
-            await asyncio.shield(remove_tree(draft))
-            if isinstance(error, OSError):
-                raise EngineError("failed", f"the sandbox's directory: {error.strerror}") from error
-            raise
         return host_key
 
     async def start(self, sandbox: str, *, boot: bool = True) -> None:
         """Run it in a new cell; see `Engine.start`."""
-        home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home) as held:
             if Machine.running(home) is not None:
                 return
             await self._warm()
@@ -253,7 +231,7 @@ class NamespaceEngine:
 
     async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
         """End it and drop its cell; see `Engine.stop`."""
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
             process = Machine.running(home)
             if process is not None:
@@ -263,16 +241,8 @@ class NamespaceEngine:
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
-        home, gone = self._root / sandbox, self._root / f".gone-{sandbox}"
         async with self._locks[sandbox]:
-            if home.is_dir():
-                async with Machine.held(home, _BUSY_WITHIN):
-                    await self._halt(sandbox, home, 0.5)
-                    home.rename(gone)
-            for entry in self._entries():
-                if entry.startswith(f".new-{sandbox}-"):
-                    await remove_tree(self._root / entry)
-            await remove_tree(gone)
+            await self._homes.remove(sandbox, lambda home: self._halt(sandbox, home, 0.5))
         _log.debug("destroyed", extra={"sandbox": sandbox})
         try:
             await self._images.sweep()
@@ -284,8 +254,8 @@ class NamespaceEngine:
         self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
     ) -> KeptFiles:
         """Keep its files as they are now; see `Copies.capture`."""
-        home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home), self._images.keeping():
             process = Machine.running(home)
             if process is None:
                 await settle(home, self._images.layers)
@@ -306,8 +276,8 @@ class NamespaceEngine:
 
     async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the files of a snapshot in place of its own; see `Copies.restore`."""
-        home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home), self._images.keeping():
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             await settle(home, self._images.layers)
@@ -355,11 +325,11 @@ class NamespaceEngine:
 
     async def admit(self, sandbox: str, public_keys: str, gone: Sequence[str] = ()) -> None:
         """Let other keys open it; see `Admits.admit`."""
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
             authorized = sshd.authorized(public_keys)
             try:
-                write_whole(home / "settings" / sshd.AUTHORIZED, authorized)
+                write_whole(home / SETTINGS / sshd.AUTHORIZED, authorized)
             except OSError as error:
                 raise EngineError("failed", f"the authorized keys: {error.strerror}") from error
             process = Machine.running(home)
@@ -370,11 +340,11 @@ class NamespaceEngine:
             except CellError as error:
                 raise EngineError("failed", str(error)) from error
             with contextlib.ExitStack() as stack:
-                await launch.amend(launch.kept(stack, spaces), process, sshd.marked(authorized), gone)
+                await launch.amend(starting.kept(stack, spaces), process, sshd.marked(authorized), gone)
 
     async def announce(self, sandbox: str, line: str) -> None:
         """Write to the terminals of its sessions; see `Announces.announce`."""
-        process = Machine.running(self._root / sandbox)
+        process = Machine.running(self._homes.at(sandbox))
         if process is None:
             return
         try:
@@ -382,11 +352,11 @@ class NamespaceEngine:
         except CellError as error:
             raise EngineError("failed", str(error)) from error
         with contextlib.ExitStack() as stack:
-            await launch.announce(launch.kept(stack, spaces), process, line)
+            await launch.announce(starting.kept(stack, spaces), process, line)
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of its process 1; see `Engine.look`."""
-        home = self._root / sandbox
+        home = self._homes.at(sandbox)
         if not home.is_dir():
             return Look("absent")
         try:
@@ -410,7 +380,7 @@ class NamespaceEngine:
 
     async def boot_output(self, sandbox: str) -> bytes:
         """What its boot steps printed last; see `Booter.boot_output`."""
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         process = Machine.running(home)
         if process is not None:
             return await asyncio.to_thread(booted.output, process)
@@ -421,23 +391,23 @@ class NamespaceEngine:
 
     async def activity(self, sandbox: str) -> Activity | None:
         """How busy it is; see `Observer.activity`."""
-        process = Machine.running(self._root / sandbox)
+        process = Machine.running(self._homes.at(sandbox))
         if process is None:
             return None
         return await asyncio.to_thread(activity.activity, self._groups, sandbox, process.pid)
 
     async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
         """A connection to the sandbox's loopback; see `Engine.connect`."""
-        if Machine.running(self._home(sandbox)) is None:
+        if Machine.running(self._homes.of(sandbox)) is None:
             raise EngineError("state", f"sandbox {sandbox} does not run")
         try:
-            return await self._cells.connect(sandbox, launch.LOOPBACK, port, within=within)
+            return await self._cells.connect(sandbox, starting.LOOPBACK, port, within=within)
         except (CellError, OSError) as error:
             raise EngineError("failed", f"no connection to port {port}: {error}") from error
 
     async def wait(self, sandbox: str) -> None:
         """Come back when it has stopped; see `Engine.wait`."""
-        process = Machine.running(self._root / sandbox)
+        process = Machine.running(self._homes.at(sandbox))
         descriptor = None if process is None else open_process(process)
         if descriptor is None:
             return
@@ -449,22 +419,10 @@ class NamespaceEngine:
     def _kits_used(self) -> frozenset[str]:
         """Ids of the kits that sandboxes run, or ran last."""
         used: set[str] = set()
-        for entry in self._entries():
+        for home in self._homes.entries():
             with contextlib.suppress(EngineError):
-                used.add(Machine.read(self._root / entry).kit)
+                used.add(Machine.read(home).kit)
         return frozenset(used)
-
-    def _entries(self) -> list[str]:
-        try:
-            return sorted(path.name for path in self._root.iterdir())
-        except FileNotFoundError:
-            return []
-
-    def _home(self, sandbox: str) -> Path:
-        home = self._root / sandbox
-        if not home.is_dir():
-            raise EngineError("absent", f"there is no sandbox {sandbox}")
-        return home
 
     async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
         process = Machine.running(home)
@@ -472,18 +430,9 @@ class NamespaceEngine:
             await end_tree(process, grace)
         Machine.forget_runs(home)
         with contextlib.suppress(CellError):
-            await self._end_strays(sandbox)
+            await starting.end_strays(self._cells, sandbox)
             await self._cells.drop(sandbox)
         await self._groups.remove(sandbox)
-
-    async def _end_strays(self, sandbox: str) -> None:
-        """End what a start left behind that was killed between starting process 1 and writing it down."""
-        spaces = await self._cells.namespaces(sandbox)
-        try:
-            await end_all_in_net(os.fstat(spaces.net).st_ino)
-        finally:
-            for descriptor in spaces:
-                os.close(descriptor)
 
     def _kit_of(self, machine: Machine) -> MadeKit | None:
         kit = self._kits.by_id(machine.kit) if machine.kit else None
@@ -498,9 +447,9 @@ class NamespaceEngine:
         lower = [*self._images.layers.trees(machine.layers), *self._images.lower(image)]
         with contextlib.ExitStack() as stack:
             given = stack.enter_context(contextlib.ExitStack())
-            console, theirs = launch.console(stack, given)
-            spaces = launch.kept(stack, await self._cells.namespaces(machine.id))
-            note = launch.note(stack, Machine.run_file(home))
+            console, theirs = starting.console(stack, given)
+            spaces = starting.kept(stack, await self._cells.namespaces(machine.id))
+            note = starting.note(stack, Machine.run_file(home))
             groups = stack.enter_context(self._groups.joined(machine.id, machine.limits))
             order = launch.order(
                 home,

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
-import shutil
-from asyncio.subprocess import PIPE
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from irons_local.bundle import boot_steps, oci, session, sshd, sysview
 from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import Namespaces
+from irons_local.engines import starting
+from irons_local.engines.homes import settings_of
 from irons_local.engines.namespace import boot
 from irons_local.engines.namespace.starter import Starter
-from irons_local.engines.protocol import CELL_DNS, SSH_PORT, Cells
-from irons_local.errors import CellError, EngineError
+from irons_local.engines.protocol import CELL_DNS, Cells
+from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.kit.store import MadeKit
 from irons_local.ipc.framing import LinkError
 from irons_local.linux import disk_images
-from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.processes import Process, ended, open_process
-from irons_local.linux.programs import search_path
-from irons_local.linux.userns_call import end, program
 
 AMEND = "irons_local.engines.namespace.amend"
 ANNOUNCE = "irons_local.engines.namespace.announce"
-LOOPBACK = "127.0.0.1"
 BOOT_WITHIN = 60.0
 _READY_WITHIN = 30.0
 _GREETING_WITHIN = 2.0
 _ASK_AGAIN = 0.01
-_SAID_AT_MOST = 200
 _OF_ANOTHER = [
     "etc/ssh/ssh_host_*",
     "var/lib/dbus/machine-id",
@@ -45,33 +38,6 @@ _OF_ANOTHER = [
     "var/lib/urandom/random-seed",
 ]
 """Files that say which machine it is that a snapshot is of."""
-
-
-def console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
-    """A pipe for what process 1 says: our end, which does not block, and process 1's, closed with their stacks.
-
-    It is read only where a start fails. Afterwards no one reads it, and what the machine writes there is lost.
-    """
-    read, write = os.pipe2(os.O_CLOEXEC)
-    ours.callback(os.close, read)
-    theirs.callback(os.close, write)
-    os.set_blocking(read, False)
-    return read, write
-
-
-def kept(stack: ExitStack, spaces: Namespaces) -> Namespaces:
-    """Descriptors of namespaces, closed with the stack."""
-    for descriptor in spaces:
-        stack.callback(os.close, descriptor)
-    return spaces
-
-
-def note(stack: ExitStack, path: Path) -> int:
-    """A file that the started process is written to, closed with the stack."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    stack.callback(os.close, descriptor)
-    return descriptor
 
 
 def order(
@@ -101,14 +67,8 @@ def order(
     Raises:
         EngineError: crun, or subordinate ids, are missing.
     """
-    crun = shutil.which("crun", path=search_path())
-    if crun is None:
-        raise EngineError("machine", "crun is not installed", "see `irons doctor`: crun")
-    try:
-        ids = outer_map()
-    except IdMapError as error:
-        raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
-    settings = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
+    crun, ids = starting.crun(), starting.subordinate_ids()
+    settings = settings_of(home)
     own = home / disk_images.PLACE if (home / disk_images.FILE).exists() else home
     tini, server = (image.tini, image.sshd) if kit is None else kit.server
     shell = session.SHELL if kit is None else kit.shell
@@ -146,7 +106,7 @@ def order(
         processes=machine.limits.processes,
         processors=sysview.processors(machine.limits, enforced),
         sysview=sysview.limit_files(machine.limits, enforced),
-        crun=os.path.realpath(crun),
+        crun=crun,
         cell=machine.id,
     )
 
@@ -243,39 +203,9 @@ async def _run_inside(
 ) -> None:
     """Run a program of ours in the cell's namespaces; `what` names what it does in an error."""
     told = {**spaces._asdict(), "init": list(process), **order}
-    running = await asyncio.create_subprocess_exec(
-        *program(module),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        pass_fds=spaces,
-        cwd="/",
-    )
-    try:
-        async with asyncio.timeout(BOOT_WITHIN):
-            out, complaint = await running.communicate(json.dumps(told).encode())
-    except TimeoutError as error:
-        raise EngineError("timeout", f"{what}: not done within {BOOT_WITHIN:.0f} s") from error
-    finally:
-        await asyncio.shield(end(running))
-    answer = _answered(out, complaint, what)
+    answer = await starting.carried_out(module, what, told, spaces, BOOT_WITHIN)
     if "error" in answer:
         raise EngineError("failed", f"{what}: {answer['error']}")
-
-
-def _answered(out: bytes, complaint: bytes, what: str) -> dict[str, Any]:
-    """The JSON object that a program of ours wrote.
-
-    Raises:
-        EngineError: it wrote none.
-    """
-    try:
-        answer: dict[str, Any] = json.loads(out)
-    except ValueError as error:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else "it reported no reason"
-        raise EngineError("failed", f"{what} failed: {why}") from error
-    return answer
 
 
 async def greeted(cells: Cells, cell: str, process: Process | None, console_end: int) -> None:
@@ -289,37 +219,14 @@ async def greeted(cells: Cells, cell: str, process: Process | None, console_end:
     descriptor = None if process is None else open_process(process)
     try:
         while descriptor is not None and loop.time() < deadline:
-            if await _greets(cells, cell):
+            if await starting.greets(cells, cell, _GREETING_WITHIN):
                 return
             if await ended(descriptor, _ASK_AGAIN):
                 break
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    said = _last_console_line(console_end)
+    said = starting.last_line(console_end)
     if loop.time() >= deadline:
         raise EngineError("timeout", f"its SSH server did not answer within {_READY_WITHIN:.0f} s{said}")
     raise EngineError("failed", f"the machine ended as soon as it was started{said}")
-
-
-async def _greets(cells: Cells, cell: str) -> bool:
-    try:
-        connection = await cells.connect(cell, LOOPBACK, SSH_PORT, within=_GREETING_WITHIN)
-    except (CellError, OSError):
-        # Nothing answers yet; or the keeper is busy, or a new one is coming: `greeted` asks again.
-        return False
-    with connection:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_GREETING_WITHIN):
-                return (await loop.sock_recv(connection, 4)) == b"SSH-"
-        except (OSError, TimeoutError):
-            return False
-
-
-def _last_console_line(console_end: int) -> str:
-    with suppress(OSError):
-        text = os.read(console_end, 65536).decode(errors="replace").strip()
-        if text:
-            return ": " + text.splitlines()[-1][:_SAID_AT_MOST]
-    return ""

@@ -8,24 +8,22 @@ machine). Layers between that disk and the image's are where those of all sandbo
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import logging
 import os
-import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from irons_local.bundle import session, sshd
+from irons_local.bundle import sshd
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
+from irons_local.engines import starting
+from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved
 from irons_local.engines.namespace import activity
-from irons_local.engines.namespace.launch import console, kept, note
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
-from irons_local.engines.vm import chain, kvm, launch, limits, qemu, qmp, stalled, switching
+from irons_local.engines.vm import chain, console, kvm, launch, limits, power, qemu, qmp, stalled, switching
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
 from irons_local.images.bootable import store
@@ -33,20 +31,15 @@ from irons_local.images.catalog import MACHINE, Image, Images
 from irons_local.images.saving import explained
 from irons_local.images.snapshots import Snapshot
 from irons_local.linux.cgroup import Groups
-from irons_local.linux.processes import Process, end_all_in_net, end_tree, ended, ends, open_process
+from irons_local.linux.processes import ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.progress import Progress, unheard
 
-_BUSY_WITHIN = 5.0
 _EXIT_WITHIN = 2.0
 _SETTLED_WITHIN = 10.0
 _EMULATED_GRACE = 6.0
 """How many times slower a guest ends that is emulated."""
 
-_PRESS_AGAIN = 3.0
-
-_CONSOLE_LOG = "console.log"
-_CONSOLE_SHOWN = 64 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +52,7 @@ class VmEngine:
         self._cells: Cells = kit.cells
         self._images = Images(kit.images, kit.sandboxes)
         self._shown = kit.shown
-        self._root = kit.sandboxes
+        self._homes = Homes(kit.sandboxes)
         self._groups = Groups.find() if groups is None else groups
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._probe: kvm.KvmProbe | None = None
@@ -69,9 +62,11 @@ class VmEngine:
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
         running: list[str] = []
-        for home in self._homes():
+        for home in self._homes.entries():
+            if not Machine.is_virtual(home):
+                continue
             try:
-                if home.name.startswith((".new-", ".gone-")):
+                if is_unfinished(home):
                     await remove_tree(home)
                 elif await self._take_up(home):
                     running.append(home.name)
@@ -106,9 +101,7 @@ class VmEngine:
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
         """Lay out a stopped sandbox; see `Engine.create`."""
         async with self._locks[spec.id]:
-            home = self._root / spec.id
-            if home.is_dir():
-                raise EngineError("exists", f"there is a sandbox {spec.id} already")
+            self._homes.check_free(spec.id)
             authorized = sshd.authorized(spec.public_key)
             if spec.entrypoint:
                 raise EngineError(
@@ -134,7 +127,7 @@ class VmEngine:
                 )
                 if origin is not None:
                     machine = replace(machine, image_name=origin.image_name, layers=origin.layers)
-                host_key = await self._lay_out(home, spec, machine, authorized)
+                host_key = await self._lay_out(spec, machine, authorized)
             _log.info(
                 "laid out from %s",
                 f"the image {image.name}" if origin is None else f"the snapshot {origin.name or origin.id}",
@@ -152,32 +145,18 @@ class VmEngine:
         progress("there is no image for virtual machines yet: making one, once", None)
         return await self._images.build(MACHINE, machine=True, progress=progress, share=True)
 
-    async def _lay_out(self, home: Path, spec: Spec, machine: Machine, authorized: str) -> str:
+    async def _lay_out(self, spec: Spec, machine: Machine, authorized: str) -> str:
         """Make a sandbox's directory, whole or not at all; gives its public host key."""
-        draft = self._root / f".new-{spec.id}-{secrets.token_hex(4)}"
-        try:
-            draft.mkdir(parents=True, mode=0o700)
-            (draft / "settings").mkdir(mode=0o700)
-            host_key = await sshd.make_host_key(draft / "settings", spec.name)
-            (draft / "settings" / sshd.AUTHORIZED).write_text(authorized, encoding="utf-8")
-            if spec.environment:
-                private = draft / "settings" / session.VARIABLES
-                private.touch(mode=0o600)
-                private.write_text(session.exported(spec.environment), encoding="utf-8")
+        async with self._homes.draft(spec.id) as draft:
+            host_key = await lay_settings(draft, spec, authorized)
             chain.write_empty(draft / VIRTUAL_DISK, machine.limits.disk or 0)
             replace(machine, host_key=host_key).write(draft)
-            draft.rename(home)
-        except BaseException as error:
-            await asyncio.shield(remove_tree(draft))
-            if isinstance(error, OSError):
-                raise EngineError("failed", f"the sandbox's directory: {error.strerror}") from error
-            raise
         return host_key
 
     async def start(self, sandbox: str, *, boot: bool = True) -> None:
         """Run it in a new cell; see `Engine.start`."""
-        home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN) as held:
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home) as held:
             if Machine.running(home) is not None:
                 return
             await self._settle(home)
@@ -207,13 +186,13 @@ class VmEngine:
         made_of = launch.hardware(machine.limits, kvm=probe.usable, services=services)
         with contextlib.ExitStack() as stack:
             given = stack.enter_context(contextlib.ExitStack())
-            ours, theirs = console(stack, given)
-            spaces = kept(stack, await self._cells.namespaces(machine.id))
+            ours, theirs = starting.console(stack, given)
+            spaces = starting.kept(stack, await self._cells.namespaces(machine.id))
             handed = launch.Handed(
                 spaces,
                 stack.enter_context(self._groups.joined(machine.id, launch.group_limits(machine.limits))),
                 theirs,
-                note(stack, Machine.run_file(home)),
+                starting.note(stack, Machine.run_file(home)),
                 held,
                 [
                     stack.enter_context(qmp.listening(home / name))
@@ -236,12 +215,12 @@ class VmEngine:
             try:
                 await launch.greeted(self._cells, machine.id, process, ours)
             except EngineError:
-                await self._keep_console(home)
+                await console.keep(home)
                 raise
 
     async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
         """End it and drop its cell; see `Engine.stop`."""
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
             await self._halt(sandbox, home, grace)
             _log.info("stopped", extra={"sandbox": sandbox})
@@ -251,11 +230,11 @@ class VmEngine:
     ) -> KeptFiles:
         """Keep its disk as it is now; see `Copies.capture`. One that runs is not stopped: its writes wait for a moment."""
         del progress
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
             # Before anything is locked that others wait for.
             await asyncio.to_thread(chain.flush, home)
-            async with Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+            async with reserved(home), self._images.keeping():
                 kept = await self._keep(home, snapshot, name)
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
@@ -305,8 +284,8 @@ class VmEngine:
 
     async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the disk of a snapshot in place of its own; see `Copies.restore`."""
-        home = self._home(sandbox)
-        async with self._locks[sandbox], Machine.held(home, _BUSY_WITHIN), self._images.keeping():
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home), self._images.keeping():
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             origin = await origins.usable(self._images, snapshot)
@@ -326,16 +305,8 @@ class VmEngine:
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
-        home, gone = self._root / sandbox, self._root / f".gone-{sandbox}"
         async with self._locks[sandbox]:
-            if home.is_dir():
-                async with Machine.held(home, _BUSY_WITHIN):
-                    await self._halt(sandbox, home, 0.0)
-                    home.rename(gone)
-            for entry in self._entries():
-                if entry.startswith(f".new-{sandbox}-"):
-                    await remove_tree(self._root / entry)
-            await remove_tree(gone)
+            await self._homes.remove(sandbox, lambda home: self._halt(sandbox, home, 0.0))
         self._ends.pop(sandbox, None)
         _log.debug("destroyed", extra={"sandbox": sandbox})
         try:
@@ -346,7 +317,7 @@ class VmEngine:
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of QEMU's process; see `Engine.look`."""
-        home = self._root / sandbox
+        home = self._homes.at(sandbox)
         if not home.is_dir():
             return Look("absent")
         try:
@@ -380,36 +351,33 @@ class VmEngine:
 
     async def boot_output(self, sandbox: str) -> bytes:
         """The end of what its console printed; see `Booter.boot_output`."""
-        home = self._home(sandbox)
+        home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
             if Machine.running(home) is not None:
-                await self._keep_console(home)
-        try:
-            return (await asyncio.to_thread((home / _CONSOLE_LOG).read_bytes))[-_CONSOLE_SHOWN:]
-        except FileNotFoundError:
-            return b""
+                await console.keep(home)
+        return await asyncio.to_thread(console.shown, home)
 
     async def activity(self, sandbox: str) -> Activity | None:
         """How busy it is; see `Observer.activity`."""
-        process = Machine.running(self._root / sandbox)
+        process = Machine.running(self._homes.at(sandbox))
         if process is None:
             return None
         return await asyncio.to_thread(activity.activity, self._groups, sandbox, process.pid)
 
     async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
         """A connection to the guest's SSH server, the only port that is forwarded; see `Engine.connect`."""
-        if Machine.running(self._home(sandbox)) is None:
+        if Machine.running(self._homes.of(sandbox)) is None:
             raise EngineError("state", f"sandbox {sandbox} does not run")
         if port != SSH_PORT:
             raise EngineError("failed", f"only port {SSH_PORT} of a virtual machine is reached from outside")
         try:
-            return await self._cells.connect(sandbox, launch.LOOPBACK, port, within=within)
+            return await self._cells.connect(sandbox, starting.LOOPBACK, port, within=within)
         except (CellError, OSError) as error:
             raise EngineError("failed", f"no connection to port {port}: {error}") from error
 
     async def wait(self, sandbox: str) -> None:
         """Come back when it has stopped, and remember why; see `Engine.wait`."""
-        process = Machine.running(self._root / sandbox)
+        process = Machine.running(self._homes.at(sandbox))
         descriptor = None if process is None else open_process(process)
         if descriptor is None:
             return
@@ -426,7 +394,7 @@ class VmEngine:
 
     async def _listen(self, sandbox: str) -> None:
         """Remember why the guest ended, as QEMU tells it, and have it go on where the disk was full."""
-        home = self._root / sandbox
+        home = self._homes.at(sandbox)
         known = self._stalled[sandbox] = stalled.Stalled(home, home / launch.COMMANDS)
         try:
             async with qmp.connected(home / launch.EVENTS) as monitor:
@@ -468,81 +436,18 @@ class VmEngine:
     async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
         process = Machine.running(home)
         if process is not None:
-            await self._end(home, process, grace)
+            slower = 1.0 if self._probe is not None and self._probe.usable else _EMULATED_GRACE
+            await power.off(home, process, grace * slower)
         Machine.forget_runs(home)
         for name in (launch.COMMANDS, launch.EVENTS):
             (home / name).unlink(missing_ok=True)
         with contextlib.suppress(CellError):
-            await self._end_strays(sandbox)
+            await starting.end_strays(self._cells, sandbox)
             await self._cells.drop(sandbox)
         await self._groups.remove(sandbox)
         with contextlib.suppress(EngineError):
             # What cannot be finished now is before the next start.
             await self._settle(home)
-
-    async def _end(self, home: Path, process: Process, grace: float) -> None:
-        """Ask the guest to shut down, then QEMU to end."""
-        if grace > 0:
-            slower = 1.0 if self._probe is not None and self._probe.usable else _EMULATED_GRACE
-            try:
-                async with asyncio.timeout(grace * slower):
-                    # A guest that still boots does not see the first ones.
-                    while not await self._powered_down(home, process):
-                        pass
-            except TimeoutError:
-                _log.info("%s did not shut down in its time", home.name)
-            except qmp.QmpError as error:
-                _log.warning("%s does not shut down: %s", home.name, error)
-            await self._keep_console(home)
-        await end_tree(process, 1.0)
-
-    async def _powered_down(self, home: Path, process: Process) -> bool:
-        """Press the guest's power button; gives whether it ended within a moment."""
-        async with qmp.connected(home / launch.COMMANDS) as monitor:
-            await monitor.execute("system_powerdown")
-        return await ends(process, _PRESS_AGAIN)
-
-    async def _keep_console(self, home: Path) -> None:
-        """Add what the console printed since last time to its file, of which the last part is kept."""
-        try:
-            async with qmp.connected(home / launch.COMMANDS) as monitor:
-                said = await monitor.execute(
-                    "ringbuf-read", device=qemu.CONSOLE, size=qemu.CONSOLE_KEPT, format="base64"
-                )
-            fresh = base64.b64decode(said if isinstance(said, str) else "", validate=True)
-        except (qmp.QmpError, binascii.Error):
-            return
-        path = home / _CONSOLE_LOG
-        with contextlib.suppress(OSError):
-            before = path.read_bytes() if path.exists() else b""
-            path.touch(mode=0o600)
-            path.write_bytes((before + fresh)[-qemu.CONSOLE_KEPT :])
-
-    async def _end_strays(self, sandbox: str) -> None:
-        """End what a start left behind that was killed between starting QEMU and writing it down."""
-        spaces = await self._cells.namespaces(sandbox)
-        try:
-            await end_all_in_net(os.fstat(spaces.net).st_ino)
-        finally:
-            for descriptor in spaces:
-                os.close(descriptor)
-
-    def _homes(self) -> list[Path]:
-        """The directories of this engine's sandboxes, and those that were being made or removed."""
-        homes = [self._root / entry for entry in self._entries()]
-        return [home for home in homes if Machine.is_virtual(home)]
-
-    def _entries(self) -> list[str]:
-        try:
-            return sorted(path.name for path in self._root.iterdir())
-        except FileNotFoundError:
-            return []
-
-    def _home(self, sandbox: str) -> Path:
-        home = self._root / sandbox
-        if not home.is_dir():
-            raise EngineError("absent", f"there is no sandbox {sandbox}")
-        return home
 
 
 def _meminfo() -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import math
 import os
-import shutil
 import socket
-from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +15,17 @@ from irons.text import size_text
 from irons_local.bundle import oci, session
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.cell.layout import Namespaces
-from irons_local.engines.protocol import SSH_PORT, Cells
+from irons_local.engines import starting
+from irons_local.engines.homes import settings_of
+from irons_local.engines.protocol import Cells
 from irons_local.engines.vm import boot, guest, qemu
-from irons_local.errors import CellError, EngineError
+from irons_local.errors import EngineError
 from irons_local.images.bootable.store import Bootable
 from irons_local.images.catalog import Image
 from irons_local.limits import Limits
-from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.processes import Process, ended, open_process
-from irons_local.linux.programs import search_path
-from irons_local.linux.userns_call import end, program
 
 BOOT = "irons_local.engines.vm.boot"
-LOOPBACK = "127.0.0.1"
 COMMANDS, EVENTS = "qmp", "qmp-events"
 """In the sandbox's directory: the sockets that its QEMU listens on."""
 
@@ -46,7 +40,6 @@ _MOST_PATIENCE = 30.0
 _MORE_PATIENCE = 1.5
 _ASK_AGAIN = 0.2
 _RESERVE = 128 << 20
-_SAID_AT_MOST = 200
 
 
 def hardware(limits: Limits, *, kvm: bool, services: bool) -> qemu.Hardware:
@@ -137,19 +130,12 @@ def order(
     Raises:
         EngineError: a program or subordinate ids are missing.
     """
-    crun = shutil.which("crun", path=search_path())
-    if crun is None:
-        raise EngineError("machine", "crun is not installed", "see `irons doctor`: crun")
-    try:
-        ids = outer_map()
-    except IdMapError as error:
-        raise EngineError("machine", str(error), "see `irons doctor`: subordinate-ids") from error
-    own = {path.name: path.read_text(encoding="utf-8") for path in (home / "settings").iterdir()}
+    crun, ids = starting.crun(), starting.subordinate_ids()
     files = guest.settings(
         instance=machine.id,
         name=machine.name,
         server=image.sshd,
-        own={**session.of_image(image.config.env, image.config.workdir), **own},
+        own={**session.of_image(image.config.env, image.config.workdir), **settings_of(home)},
         shown=shown,
     )
     return boot.VmOrder(
@@ -174,7 +160,7 @@ def order(
         config=configuration(
             qemu.arguments(qemu.find(), made_of, len(layers)), kvm=bool(device), layers=len(layers)
         ),
-        crun=os.path.realpath(crun),
+        crun=crun,
         cell=machine.id,
     )
 
@@ -251,23 +237,7 @@ async def run(told: boot.VmOrder, given: Handed) -> Process | None:
         given.held,
         *(each.fileno() for each in given.monitors),
     )
-    running = await asyncio.create_subprocess_exec(
-        *program(BOOT), stdin=PIPE, stdout=PIPE, stderr=PIPE, pass_fds=inherited, cwd="/"
-    )
-    try:
-        async with asyncio.timeout(_BOOT_WITHIN):
-            out, complaint = await running.communicate(json.dumps(told).encode())
-    except TimeoutError as error:
-        raise EngineError("timeout", f"QEMU did not start within {_BOOT_WITHIN:.0f} s") from error
-    finally:
-        await asyncio.shield(end(running))
-    try:
-        answer: dict[str, Any] = json.loads(out)
-    except ValueError as error:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        raise EngineError(
-            "failed", f"the start failed: {lines[-1] if lines else 'no reason given'}"
-        ) from error
+    answer = await starting.carried_out(BOOT, "the start", told, inherited, _BOOT_WITHIN)
     if "error" in answer:
         raise EngineError("failed", f"the start failed: {answer['error']}", "`irons doctor` may show why")
     return None if answer["started"] is None else Process(answer["pid"], answer["started"])
@@ -292,7 +262,7 @@ async def greeted(cells: Cells, cell: str, process: Process | None, console: int
     try:
         while descriptor is not None and loop.time() < deadline:
             asked = loop.time()
-            if await _greets(cells, cell, patience):
+            if await starting.greets(cells, cell, patience):
                 return
             # A guest that refuses at once has no server yet, and is none the worse for being asked soon again.
             if loop.time() - asked >= patience:
@@ -302,30 +272,7 @@ async def greeted(cells: Cells, cell: str, process: Process | None, console: int
     finally:
         if descriptor is not None:
             os.close(descriptor)
-    said = _last_line(console)
+    said = starting.last_line(console)
     if loop.time() >= deadline:
         raise EngineError("timeout", f"its SSH server did not answer within {READY_WITHIN:.0f} s{said}")
     raise EngineError("failed", f"QEMU ended as soon as it was started{said}")
-
-
-async def _greets(cells: Cells, cell: str, within: float) -> bool:
-    try:
-        connection = await cells.connect(cell, LOOPBACK, SSH_PORT, within=within)
-    except (CellError, OSError):
-        return False
-    with connection:
-        try:
-            # QEMU accepts at once, and gives up where the guest does not answer.
-            async with asyncio.timeout(within):
-                return (await asyncio.get_running_loop().sock_recv(connection, 4)) == b"SSH-"
-        except (OSError, TimeoutError):
-            return False
-
-
-def _last_line(descriptor: int) -> str:
-    with suppress(OSError):
-        lines = os.read(descriptor, 65536).decode(errors="replace").strip().splitlines()
-        if lines:
-            shown = "".join(each if each.isprintable() else "?" for each in lines[-1])
-            return ": " + shown[:_SAID_AT_MOST]
-    return ""
