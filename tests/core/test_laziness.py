@@ -16,8 +16,6 @@ from irons.context import Context
 from irons.errors import EXIT_CODES
 from irons.host import PluginHost
 
-pytestmark = pytest.mark.process
-
 COMMANDS = list(PluginHost({"IRONS_PLUGINS": ""}, lambda _: None).tree)
 
 HEAVY = (
@@ -62,6 +60,7 @@ def _declares(module: str) -> bool:
     return any(isinstance(value, Command) for value in vars(import_module(module)).values())
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "words",
     [("--version",), ("-V",), ("--help",), ("egress", "--help"), ("create", "--help"), ("__complete", "")],
@@ -75,6 +74,7 @@ def test_version_help_and_completion_are_lazy(irons_env: dict[str, str], words: 
     assert not {module for module in found if is_handler(module)}
 
 
+@pytest.mark.process
 def test_a_command_beside_its_handler_costs_no_work(irons_env: dict[str, str]) -> None:
     """A module that declares a command and holds its handler imports only what declares commands and refuses words."""
     beside = {command.run.partition(":")[0] for command in COMMANDS}
@@ -85,6 +85,7 @@ def test_a_command_beside_its_handler_costs_no_work(irons_env: dict[str, str]) -
     assert not found & {"irons_plugins.lifecycle.creating", "irons.client.names", "irons.client.models"}
 
 
+@pytest.mark.process
 def test_a_create_is_asked_for_before_its_rest_is_imported() -> None:
     """What `create` imports has nothing that only new keys, configurations and certificates take, nor `inspect`."""
     code = (
@@ -98,6 +99,7 @@ def test_a_create_is_asked_for_before_its_rest_is_imported() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.process
 def test_an_exec_over_a_kept_connection_imports_nothing_that_starts_processes() -> None:
     """Neither what starts a daemon or OpenSSH is imported before it is needed, nor an HTTP library."""
     code = (
@@ -110,6 +112,7 @@ def test_an_exec_over_a_kept_connection_imports_nothing_that_starts_processes() 
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.process
 def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
     """`irons --version` does not even build the plugin host."""
     found = imported("--version", env=irons_env)
@@ -118,6 +121,7 @@ def test_the_version_takes_nothing_at_all(irons_env: dict[str, str]) -> None:
     assert "pluggy" not in found
 
 
+@pytest.mark.process
 def test_commands_do_without_pluggy_and_dataclasses(irons_env: dict[str, str]) -> None:
     """Where only modules with plain hooks are installed nothing is imported that takes `inspect`: it is most of a start."""
     for words in (("--help",), ("__complete", "")):
@@ -126,6 +130,7 @@ def test_commands_do_without_pluggy_and_dataclasses(irons_env: dict[str, str]) -
         assert not found & {"pluggy", "dataclasses", "inspect"} or "coverage" in found
 
 
+@pytest.mark.process
 def test_a_pipe_does_without_rich(irons_env: dict[str, str]) -> None:
     """Rows that go to a pipe are printed without the library that draws tables."""
     found = imported("plugins", env=irons_env)
@@ -133,6 +138,7 @@ def test_a_pipe_does_without_rich(irons_env: dict[str, str]) -> None:
     assert not {module for module in found if module.partition(".")[0] in ("rich", "httpx")}
 
 
+@pytest.mark.process
 def test_httpx_comes_without_its_command_line() -> None:
     """The client imports httpx without click, pygments and rich, which its own command line would drag in."""
     code = (
