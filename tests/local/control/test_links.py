@@ -26,6 +26,10 @@ from irons_local.ipc.framing import LinkError
 CELL = "sb_00112233445566ff"
 
 
+WITHIN = module._WITHIN
+"""The limit as it is where no test runs."""
+
+
 class OtherEnd:
     """What answers at the other end of a link: for each operation an answer, descriptors, or an error."""
 
@@ -295,6 +299,34 @@ def test_a_request_goes_to_the_next_gateway() -> None:
             await other.close()
 
     run(work())
+
+
+class StillLoop(ForwardLoop):
+    """A loop whose clock nothing but a test moves."""
+
+    def time(self) -> float:
+        """Seconds that were skipped."""
+        return self._skipped
+
+
+def test_a_worker_that_is_slow_to_come_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a worker hangs and is replaced on a busy machine, a change waits for the one that comes in its place."""
+    monkeypatch.setattr(module, "_WITHIN", WITHIN)
+    loop = StillLoop()
+
+    async def work() -> None:
+        async with workers(CellPlace(1, runs=True)) as (gateways, _):
+            hung = attached(gateways, {"policy": None}, 1)
+            pushing = asyncio.ensure_future(gateways.push(CELL, "box", {"mode": "deny"}))
+            while not hung.heard:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(20)
+            await hung.close()
+            next_one = attached(gateways, {"policy": {"cut": 3}}, 1)
+            assert await pushing == 3
+            await next_one.close()
+
+    run(work(), loop)
 
 
 def test_a_change_does_not_count_as_done_by_a_worker_that_has_another_cell_by_now() -> None:

@@ -34,7 +34,8 @@ from irons_local.ipc.messages import (
 )
 
 _log = logging.getLogger(__name__)
-_WITHIN = 10.0
+_WITHIN = 25.0
+"""Seconds for an answer of a cell's worker: one that hangs is replaced after 5 s, and its successor starts on a busy machine. Less than a client waits."""
 _RENEWED_WITHIN = 5.0
 _LOOK_EVERY = 0.1
 _DEAD_AFTER = 2.0
