@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.asking.answers import KeyAnswer, TakenPreset
-from irons.asking.screen import KEYS, SETTLED, AskScreen
+from irons.asking.screen import HELP, KEYS, SETTLED, AskScreen
 from irons.client.models.questions import Answer, OpenQuestion, QuestionPage
 from irons.testing import FakeApi, Runner
 from tests.plugins.conftest import Irons
@@ -94,6 +94,15 @@ def test_what_was_not_drawn_takes_no_second_key() -> None:
     for _ in range(9):
         assert screen.key("A") is None
         assert screen.key("y") is None
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_a_key_is_next_to_what_it_does(width: int) -> None:
+    """However narrow the pane is, no line of the keys ends between a key and its meaning."""
+    lines = see(shown("a"), 1.0, width)
+    keys = lines[next(at for at, line in enumerate(lines) if line.startswith("o once")) :]
+    assert max(map(len, keys)) <= width
+    assert "  ".join(keys) == HELP
 
 
 def in_preset(*hosts: str, sends: str = "The names that are asked for.") -> AskScreen:

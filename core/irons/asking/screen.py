@@ -230,7 +230,7 @@ class AskScreen:
         count = f"{len(questions)} open" if questions else "nothing is asked"
         watched = "" if self._page.watched else "; no one counts as watching: press a key"
         note, has_room = self._foot(width, height)
-        keys = _folded(HELP, width)
+        keys = _keys(width)
         others = _others(self._page.others)
         head = [f"irons ask: {count}{self._of if questions else ''}{watched}"]
         if self._second is None and self.chosen and height >= _LEAST:
@@ -338,6 +338,16 @@ def _others(others: Mapping[str, int]) -> list[str]:
     left = len(others) - len(first)
     lines = [f"  and {count:,} more of {clean(name)}" for name, count in first]
     return [*lines, f"  and more of {left:,} further sandboxes"] if left else lines
+
+
+def _keys(width: int) -> list[str]:
+    """The keys, each next to what it does."""
+    lines = [""]
+    for key in HELP.split("  "):
+        if lines[-1] and cells(lines[-1]) + 2 + cells(key) > width:
+            lines.append("")
+        lines[-1] += f"  {key}" if lines[-1] else key
+    return lines
 
 
 def _folded(text: str, width: int, *, whole: bool = False) -> list[str]:
