@@ -87,7 +87,7 @@ def test_what_is_written_reads_back(mode: str | None, rules: list[Rule]) -> None
         ("[deny]\n'a.example' = {private = ['10.0.0.5']}\n", "line 2: 'a.example' can't be a rule"),
         ("[allow]\n'a.example' = {note = 1}\n", "line 2: 'a.example': a note is text"),
         ("[allow]\n'a.example' = ''\n[deny]\n'A.example' = ''\n", "line 4: a.example is in the file already"),
-        ("[alow]\n", "line 1: 'alow' is none of mode, allow and deny"),
+        ("[alow]\n", "line 1: 'alow' is none of mode, allow, deny and ask"),
         ("allow = 1\n", "line 1: allow is a table of rules"),
         ("[allow]\n'a' = ''\n'a' = ''\n", "is not TOML"),
         ("[allow\n", "is not TOML"),
@@ -245,3 +245,59 @@ def test_export_as_json(run_irons: Runner, own: FakeApi, file: Path) -> None:
         "note": "tests",
         "broad": False,
     }
+
+
+NEVER = 'mode = "ask"\n\n[ask]\nnever = ["*.Paste.example", "*:25"]\n\n[allow]\n"example.com" = ""\n'
+
+
+def test_a_policy_says_what_no_one_is_asked_about(run_irons: Runner, own: FakeApi, tmp_path: Path) -> None:
+    """`[ask] never` of a file is shown by diff, put by apply, written by export, and left by lock and by a file without it."""
+    path = tmp_path / "team.toml"
+    path.write_text(NEVER)
+    differs = run_irons("egress", "diff", str(path), "--sandbox", "one", "-o", "plain")
+    assert differs.code == 1
+    assert "+ never *.paste.example:*" in differs.out
+    assert run_irons("egress", "apply", str(path), "--sandbox", "one").ok()
+    assert own.sandboxes["one"].never == ["*.paste.example:*", "*:25"]
+    written = run_irons("egress", "export", "--sandbox", "one").ok().out
+    assert parse_policy(written, "x") == parse_policy(NEVER, "x")
+    again = tmp_path / "again.toml"
+    again.write_text(written)
+    assert run_irons("egress", "diff", str(again), "--sandbox", "one").code == 0
+    assert run_irons("egress", "export", "--sandbox", "one", "-o", "json").ok().json()["never"] == [
+        "*.paste.example:*",
+        "*:25",
+    ]
+    assert run_irons("egress", "lock", "one", "--yes").ok()
+    path.write_text('[allow]\n"other.example" = ""\n')
+    assert run_irons("egress", "apply", str(path), "--sandbox", "one").ok()
+    assert own.sandboxes["one"].never == ["*.paste.example:*", "*:25"]
+    path.write_text("[ask]\nnever = []\n")
+    assert run_irons("egress", "apply", str(path), "--sandbox", "one").ok()
+    assert own.sandboxes["one"].never == []
+
+
+@pytest.mark.process
+def test_an_older_server_does_not_lose_it(run_irons: Runner, own: FakeApi, tmp_path: Path) -> None:
+    """A server whose policies have no such part gets nothing of the file, by apply and by create."""
+    own.extensions = tuple(each for each in own.extensions if each != "policy-never")
+    path = tmp_path / "team.toml"
+    path.write_text(NEVER)
+    for words in (
+        ("egress", "apply", str(path), "--sandbox", "one"),
+        ("create", "two", "--policy", str(path)),
+    ):
+        failed = run_irons(*words)
+        assert failed.code != 0
+        assert "asked about" in failed.err
+    assert (own.sandboxes["one"].rules, "two" in own.sandboxes) == ([], False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ask = 3", "[ask]\nnever = 'x'", "[ask]\nnever = ['a b']", "[ask]\nnever = [3]", "[ask]\nexec = []"],
+)
+def test_what_is_wrong_in_it_is_named(text: str) -> None:
+    """What is not a list of patterns, and what else `[ask]` of the settings has, is refused with its line."""
+    with pytest.raises(UsageError, match="line"):
+        parse_policy(text, "team.toml")

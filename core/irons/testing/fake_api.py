@@ -42,6 +42,7 @@ EXTENSIONS = (
     "timed-rules",
     "snapshots",
     "questions",
+    "policy-never",
 )
 """What irons' own server says that it can."""
 

@@ -41,6 +41,7 @@ class FakeSandbox:
     terms: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
     rules: list[dict[str, Any]] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
     created_at: str = "2026-02-19T16:00:00Z"
     updated_at: str = "2026-02-19T16:00:01Z"
     extra: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class FakeState:
     tokens: bool = True
     sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
     mode: str = "warn"
     rotated: list[dict[str, Any]] = field(default_factory=list)
     unrecorded: list[dict[str, Any]] = field(default_factory=list)

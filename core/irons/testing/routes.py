@@ -140,6 +140,7 @@ def _sandboxes(api: FakeState, call: Call) -> Any:
     made.public_key = body.pop("public_key", "")
     made.mode = body.pop("mode", None)
     made.rules = list(body.pop("rules", None) or [])
+    made.never = list(body.pop("never", None) or [])
     made.held = body.pop("held", False)
     made.labels = dict(body.pop("labels", None) or {})
     if "terms" in api.extensions:
@@ -364,11 +365,15 @@ def _rules(
     if extended:
         told |= {**_mode(api, sandbox), "rules": [{"private": [], "note": None, **rule} for rule in rules]}
         told["revision"] = _revision(api, rules, sandbox)
+    if "policy-never" in api.extensions:
+        told["never"] = list((sandbox or api).never)
     return told
 
 
 def _revision(api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
-    return str(zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode)).encode()))
+    return str(
+        zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode, (sandbox or api).never)).encode())
+    )
 
 
 def _mode(api: FakeState, sandbox: FakeSandbox | None) -> dict[str, Any]:
@@ -397,6 +402,7 @@ def _replace(
     }
     if call.query.get("dry_run") != "true":
         rules[:] = list(after.values())
+        (sandbox or api).never = list(call.body.get("never", (sandbox or api).never))
         if "mode" in call.body and sandbox is not None:
             sandbox.mode = call.body["mode"]
         elif call.body.get("mode"):

@@ -10,6 +10,9 @@ mode = "deny"
 
 [deny]
 "telemetry.example.com" = "not from here"
+
+[ask]
+never = ["*.paste.example", "*:25"]
 """
 
 from __future__ import annotations
@@ -38,10 +41,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class PolicyFile(NamedTuple):
-    """What the file says; `mode` is None where it does not say."""
+    """What the file says; `mode`, and `never`, what no person is asked about, are None where it does not say."""
 
     mode: str | None
     rules: tuple[Rule, ...]
+    never: tuple[str, ...] | None = None
 
 
 def read_policy(path: str) -> PolicyFile:
@@ -92,21 +96,46 @@ def parse_policy(text: str, name: str) -> PolicyFile:
             else:
                 seen[pattern] = key
                 rules.append(rule)
+    never = _never(document, text, problems)
     if problems:
         told = "; ".join(f"line {line}: {why}" if line else why for line, why in problems[:5])
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UsageError(f"{name}: {told}{more}", hint="nothing was changed")
-    return PolicyFile(mode, tuple(rules))
+    return PolicyFile(mode, tuple(rules), never)
 
 
-def render_policy(mode: str | None, rules: Iterable[Rule]) -> str:
+def render_policy(mode: str | None, rules: Iterable[Rule], never: Iterable[str] = ()) -> str:
     """Return a policy as the text of its file, which reads back as the same policy."""
     kept = list(rules)
     lines = [f"mode = {_quoted(mode)}"] if mode else []
     for kind in LISTS:
         lines += ["", f"[{kind}]"]
         lines += [f"{_quoted(rule.pattern.text)} = {_value(rule)}" for rule in kept if rule.list == kind]
+    closed = [_quoted(each) for each in never]
+    if closed:
+        lines += ["", "[ask]", "never = [", *(f"  {each}," for each in closed), "]"]
     return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _never(document: Mapping[str, Any], text: str, problems: list[tuple[int, str]]) -> tuple[str, ...] | None:
+    """Return what no person is asked about, in its one spelling; None where the file does not say. Adds to the problems."""
+    from irons_policy.patterns import PatternError, read_never
+
+    ask = document.get("ask")
+    if ask is None:
+        return None
+    if not isinstance(ask, dict) or not {*ask} <= {"never"}:
+        problems.append(
+            (_line(text, "", "ask"), "ask is a table with never, a list of patterns, and nothing else")
+        )
+        return None
+    if "never" not in ask:
+        return None
+    try:
+        return tuple(each.text for each in read_never(ask["never"]))
+    except PatternError as error:
+        problems.append((_line(text, "ask", "never"), f"never: {error}"))
+        return None
 
 
 def _rule(key: str, value: object, kind: ListName) -> Rule:
@@ -139,8 +168,8 @@ def _end(key: str, until: object) -> RuleEnd | None:
 
 def _strangers(document: Mapping[str, Any], text: str) -> Iterator[tuple[int, str]]:
     for key in document:
-        if key not in ("mode", *LISTS):
-            yield _line(text, "", key), f"{clean(key)!r} is none of mode, allow and deny"
+        if key not in ("mode", "ask", *LISTS):
+            yield _line(text, "", key), f"{clean(key)!r} is none of mode, allow, deny and ask"
 
 
 def _line(text: str, table: str, key: str) -> int:

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def export(ctx: Context, *, temporary: bool, scope: Scope) -> PolicyRow:
     """Return the active policy, with the rules that end by themselves only where asked."""
     found = _active(ctx, scope.sandbox)
-    return found if temporary else PolicyRow(found.mode, tuple(_lasting(found.rules)))
+    return found if temporary else found._replace(rules=tuple(_lasting(found.rules)))
 
 
 def diff(ctx: Context, *, file: str, scope: Scope) -> Result:
     """Return how the active policy differs from the file's; the exit code is 1 where it does."""
     wanted = _read(file, scope)
     now = _active(ctx, scope.sandbox)
-    found = tuple(differences(PolicyRow(now.mode, tuple(_lasting(now.rules, wanted.rules))), wanted))
+    found = tuple(differences(now._replace(rules=tuple(_lasting(now.rules, wanted.rules))), wanted))
     return Result(found, exit=1 if found else 0)
 
 
@@ -40,15 +40,17 @@ def apply(ctx: Context, *, file: str, dry_run: bool, scope: Scope) -> Sequence[D
     wanted = _read(file, scope)
     sandbox = scope.sandbox
     ctx.api.need("policy", "a server that takes a whole policy at once")
+    if wanted.never is not None:
+        ctx.api.need("policy-never", "a server whose policies say what no person is asked about")
 
     def plan() -> Replacement:
         found = ctx.api.rules(sandbox)
         now, inherited = _policy_of(ctx, found, sandbox)
         known = tuple(_lasting(now.rules, wanted.rules))
-        changes = tuple(differences(PolicyRow(now.mode, known), wanted, inherited))
+        changes = tuple(differences(now._replace(rules=known), wanted, inherited))
         # A rule that ends by itself stays: it is not a difference from the file.
         kept = (rule for rule in now.rules if rule not in known)
-        return Replacement(changes, body_of(found, (*wanted.rules, *kept), wanted.mode))
+        return Replacement(changes, body_of(found, (*wanted.rules, *kept), wanted.mode, wanted.never))
 
     def agree(_: Replacement, forecast: PolicyDiff) -> bool:
         say_cut(ctx, forecast.cut)
@@ -101,7 +103,7 @@ def _policy_of(ctx: Context, found: EgressRules, sandbox: str | None) -> tuple[P
     found_mode = ctx.api.mode(sandbox)
     own = sandbox is None or found_mode.source == "sandbox"
     mode = found_mode.mode or None
-    return PolicyRow(mode if own else None, tuple(rules_of(found))), "" if own else mode or ""
+    return PolicyRow(mode if own else None, tuple(rules_of(found)), found.never), "" if own else mode or ""
 
 
 def rules_of(found: EgressRules) -> Iterator[Rule]:
@@ -137,6 +139,10 @@ def differences(now: PolicyRow, wanted: PolicyFile | PolicyRow, inherited: str =
         yield Drift(
             change.kind, rule.list, rule.pattern.text, rule.pins, rule.note, before, until=_until(rule)
         )
+    if wanted.never is not None:
+        was, will = {*(now.never or ())}, {*wanted.never}
+        yield from (Drift("added", "never", each) for each in sorted(will - was))
+        yield from (Drift("removed", "never", each) for each in sorted(was - will))
 
 
 def _until(rule: Rule) -> str:

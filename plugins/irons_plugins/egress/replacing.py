@@ -28,14 +28,18 @@ class Replacement(NamedTuple):
     followers: int | None = None
 
 
-def body_of(read: EgressRules, rules: Iterable[Rule], mode: str | None) -> NewPolicy:
-    """Return the request that puts `rules`, and a mode if given, in place of what was read, and of nothing else.
+def body_of(
+    read: EgressRules, rules: Iterable[Rule], mode: str | None, never: Iterable[str] | None = None
+) -> NewPolicy:
+    """Return the request that puts `rules`, and a mode and what no person is asked about if given, in place of what was read, and of nothing else.
 
     A server without revisions takes it even where others changed the rules in between.
     """
     body: NewPolicy = {"rules": [rule.to_request() for rule in rules]}
     if mode is not None:
         body["mode"] = mode
+    if never is not None:
+        body["never"] = list(never)
     if read.revision:
         body["revision"] = read.revision
     return body

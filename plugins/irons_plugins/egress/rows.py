@@ -66,6 +66,7 @@ class PresetHostRow(NamedTuple):
 class _Policy(NamedTuple):
     mode: str | None
     rules: tuple[Rule, ...]
+    never: tuple[str, ...] | None = ()
 
 
 class PolicyRow(_Policy):
@@ -75,11 +76,13 @@ class PolicyRow(_Policy):
 
     def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         rules = [{"private": [], "note": "", "broad": False, **rule.to_request()} for rule in self.rules]
-        return {"mode": self.mode, "rules": rules}
+        return {"mode": self.mode, "rules": rules, "never": list(self.never or ())}
 
 
 class Drift(NamedTuple):
     """One difference between two policies: `added`, `removed` or `changed`, or `mode`, whose `pattern` is the new mode.
+
+    `list` is `never` for a pattern that no person is asked about.
 
     `inherited` is the mode of all sandboxes where that applied before.
     """

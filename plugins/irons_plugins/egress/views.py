@@ -142,4 +142,4 @@ def policy(row: PolicyRow) -> str:
     """Return a policy as the text of its file."""
     from irons_plugins.egress.policy_file import render_policy
 
-    return render_policy(row.mode, row.rules).rstrip("\n")
+    return render_policy(row.mode, row.rules, row.never or ()).rstrip("\n")

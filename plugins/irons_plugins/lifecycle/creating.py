@@ -242,6 +242,8 @@ def _check_server(ctx: Context, wish: CreateOptions) -> None:
         ctx.api.need("entrypoint", "a server that runs the entrypoints of images")
     if "snapshot" in wish:
         ctx.api.need("snapshots", "a server that makes snapshots")
+    if "never" in wish:
+        ctx.api.need("policy-never", "a server whose policies say what no person is asked about")
     if "held" in wish:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
 
@@ -253,11 +255,12 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> C
         UsageError: The file or a pattern is invalid, or the file denies what an option allows.
     """
     rules: dict[str, Rule] = {}
+    never: tuple[str, ...] | None = None
     if policy is not None:
         from irons_plugins.egress.policy_file import read_policy
 
         told = read_policy(policy)
-        mode = mode or told.mode
+        mode, never = mode or told.mode, told.never
         rules = {rule.pattern.text: rule for rule in told.rules}
     for text in allow:
         from irons_plugins.egress.patterns import checked
@@ -273,7 +276,10 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> C
     if allow and mode is None:
         # In warn everything passes: who names what may pass means that all else may not.
         mode = "deny"
-    return {"mode": mode, "rules": [rule.to_request() for rule in rules.values()] or None}
+    wish: CreateOptions = {"mode": mode, "rules": [rule.to_request() for rule in rules.values()] or None}
+    if never:
+        wish["never"] = never
+    return wish
 
 
 def _say_open(ctx: Context, name: str, count: int) -> None:

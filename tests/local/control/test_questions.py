@@ -514,3 +514,54 @@ def test_who_watches_one_sandbox_holds_no_other() -> None:
     watching.listen(2.0, hold=False)
     assert workers.cells[-1]["sb_1"] == {"lease": LEASE, "hold": NOT_HELD, "keys": 2}
     assert not watching.watched(("sb_1",))
+
+
+def test_a_policy_says_what_no_answer_opens(tmp_path: Path) -> None:
+    """`never` of a sandbox's policy or of all goes to the gateway; answers that overlap it are refused, and copies have it, too."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            path = f"/questions/{question['id']}"
+            own = await _json(lab, "GET", "/sandboxes/box/egress")
+            body = {"rules": [], "never": [f"*.{HOST}"], "revision": own["revision"]}
+            await _json(lab, "PUT", "/sandboxes/box/egress", json=body)
+            await _json(lab, "PUT", "/egress", json={"rules": [], "never": ["*:25", f"*.{HOST}"]})
+            assert lab.policies[cell]["never"] == [f"*.{HOST}:*", "*:25"]
+            await _json(lab, "PUT", "/sandboxes/box/egress", 409, json=body)
+            await _json(lab, "PUT", "/sandboxes/box/egress", 400, json={"rules": [], "never": ["a b"]})
+            for pattern, scope in ((f"*.{HOST}", "sandbox"), (f"{HOST}:*", "account"), ("*:443", "account")):
+                wide = {"answer": "always", "pattern": pattern, "scope": scope}
+                assert (await lab.client.post(path, json=wide)).status_code == 400, pattern
+            kept = {"rules": [{"pattern": "fine.example", "list": "allow"}]}
+            await _json(lab, "PUT", "/sandboxes/box/egress", json=kept)
+            shown = await _json(lab, "GET", "/sandboxes/box/egress")
+            assert shown["never"] == [f"*.{HOST}:*"]
+            await _json(lab, "PUT", "/egress", json={"rules": [], "never": []})
+            assert lab.policies[cell]["never"] == [f"*.{HOST}:*"]
+            await _json(lab, "POST", "/sandboxes/box/fork", 202, json={"names": ["copy"]})
+            await lab.reaches("copy", "ready")
+            copy = str((await lab.status("copy"))["id"])
+            assert lab.policies[copy]["never"] == [f"*.{HOST}:*"]
+            made = str((await lab.create("other", never=["*.other.example"]))["id"])
+            assert lab.policies[made]["never"] == ["*.other.example:*"]
+            await _json(lab, "PUT", "/sandboxes/box/egress", json={"rules": [], "never": []})
+            assert "never" not in lab.policies[cell]
+            await _json(lab, "POST", path, json={"answer": "always"})
+
+    run(work())
+
+
+def test_no_answer_takes_a_denial_away(tmp_path: Path) -> None:
+    """An answer with the pattern of a deny rule is refused, and the rule stays."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell, question = await asking(lab)
+            await _json(lab, "POST", "/sandboxes/box/egress/deny", json={"domain": f"{HOST}:443"})
+            # As where the gateway has not closed the question yet.
+            answer = {"answer": "always"}
+            assert (await lab.client.post(f"/questions/{question['id']}", json=answer)).status_code == 409
+            assert [each["list"] for each in lab.policies[cell]["rules"]] == ["deny"]
+
+    run(work())

@@ -74,6 +74,7 @@ class EgressRules(NamedTuple):
         mode: The mode that applies to them; empty where the server does not say.
         rules: Both lists as rules, the allow list first.
         revision: Names just this state of rules and mode, for `Api.replace_rules`; empty where the server has none.
+        never: Patterns that no person is asked about.
     """
 
     allowed: tuple[str, ...]
@@ -81,6 +82,7 @@ class EgressRules(NamedTuple):
     mode: str = ""
     rules: tuple[ListedRule, ...] = ()
     revision: str = ""
+    never: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> EgressRules:
@@ -100,6 +102,7 @@ class EgressRules(NamedTuple):
                 for pattern in patterns
             ),
             text_of(answer.get("revision")),
+            texts_of(answer.get("never")),
         )
 
 
@@ -160,11 +163,13 @@ class NewPolicy(TypedDict, total=False):
         rules: All its rules; what is not among them is removed.
         mode: Its mode; None has a sandbox follow all sandboxes' mode, and left out it stays.
         revision: That of the `EgressRules` which it was made of; left out, others' changes since are overwritten.
+        never: What no person is asked about; left out it stays. Needs the extension `policy-never`.
     """
 
     rules: Sequence[RuleRequest]
     mode: str | None
     revision: str
+    never: Sequence[str]
 
 
 class PolicyDiff(NamedTuple):

@@ -76,6 +76,7 @@ class CreateOptions(TypedDict, total=False):
     Attributes:
         mode: Its own egress mode, `warn`, `deny` or `ask`; None follows the mode of all sandboxes.
         rules: Its own rules, each with `pattern` and `list`, and perhaps `private` and `note`.
+        never: Patterns that no person is asked about in it. Needs the extension `policy-never`.
         image: The image it starts from.
         engine: The sandbox engine.
         cpus: Limit in processors.
@@ -95,6 +96,7 @@ class CreateOptions(TypedDict, total=False):
 
     mode: str | None
     rules: Sequence[RuleRequest] | None
+    never: Sequence[str]
     image: str | None
     engine: str | None
     cpus: float | None

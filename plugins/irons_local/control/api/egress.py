@@ -9,12 +9,19 @@ from typing import Any
 from irons_local import clocks
 from irons_local.control.api.routing import ApiCall, ApiRoute, Handler
 from irons_local.control.egress.rules_and_modes import PolicyChange
-from irons_local.control.egress.rules_input import check_ends, patterns_to_remove, rules_of, rules_to_put
+from irons_local.control.egress.rules_input import (
+    check_ends,
+    never_of,
+    patterns_to_remove,
+    rules_of,
+    rules_to_put,
+)
 from irons_local.control.schema.errors import bad
 from irons_local.control.schema.rules_schema import (
     BROAD,
     FOR,
     MOST_RULES,
+    NEVER,
     NOTE,
     PATTERN,
     PRIVATE,
@@ -66,7 +73,11 @@ _SHOWN: Schema = {
         "denied_domains": {"type": "array", "items": {"type": "string"}},
         **SHOWN_MODE,
         "rules": {"type": "array", "items": SHOWN_RULE},
-        "revision": {"type": "string", "description": "Names just this state of mode and rules, for PUT."},
+        "never": {"type": "array", "items": {"type": "string"}},
+        "revision": {
+            "type": "string",
+            "description": "Names just this state of mode, rules and `never`, for PUT.",
+        },
     },
     "required": ["allowed_domains", "denied_domains"],
 }
@@ -120,6 +131,7 @@ async def show_rules(call: ApiCall) -> Mapping[str, Any]:
         "denied_domains": [rule.pattern.text for rule in shown.rules if rule.list == "deny"],
         **wire_mode(shown.mode),
         "rules": [_rule(rule) for rule in shown.rules],
+        "never": [each.text for each in shown.never],
         "revision": shown.revision,
     }
 
@@ -129,7 +141,8 @@ async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     _account_has_a_mode(call)
     new = await asyncio.to_thread(rules_of, call.body["rules"], may_be_over=True)
     check_ends(new, _name(call))
-    found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call))
+    never = None if "never" not in call.body else never_of(call.body["never"])
+    found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call), never=never)
     return {
         **{
             kind: [_rule(change.rule) for change in found if change.kind == kind]
@@ -224,11 +237,12 @@ ROUTES = (
         "PUT",
         "",
         replace_rules,
-        "Replace the whole policy; a `mode` that is left out stays as it was. "
+        "Replace the whole policy; a `mode` or `never` that is left out stays as it was. "
         "With the `revision` of the policy it was made from, it is refused (409) where that policy has changed since.",
         _DIFFERENCE,
         body=record(
-            {"mode": optional(_MODE), "rules": RULES, "revision": optional(text(64))}, required=("rules",)
+            {"mode": optional(_MODE), "rules": RULES, "never": NEVER, "revision": optional(text(64))},
+            required=("rules",),
         ),
         conflicts=True,
         query={"dry_run": _DRY_RUN},

@@ -13,7 +13,7 @@ from irons_local import times
 from irons_local.bundle import entrypoint
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
-from irons_local.control.egress.rules_input import rules_of
+from irons_local.control.egress.rules_input import never_of, rules_of
 from irons_local.control.sandbox.copies import copy_of, policy_of
 from irons_local.control.sandbox.deadlines import LONGEST
 from irons_local.control.sandbox.engine_registry import BUILT_IN, NAMESPACE, VM
@@ -23,7 +23,7 @@ from irons_local.control.sandbox.variables import VARIABLES, checked
 from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
 from irons_local.control.schema.labels import FILTER, meets, wanted_labels
 from irons_local.control.schema.public_key import checked_key
-from irons_local.control.schema.rules_schema import RULES
+from irons_local.control.schema.rules_schema import NEVER, RULES
 from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, StoredSandbox
@@ -73,6 +73,7 @@ _CREATE = record(
         "public_key": text(65_536),
         "mode": optional(text(8, enum=list(MODES))),
         "rules": RULES,
+        "never": NEVER,
         "engine": optional(text(64)),
         **{name: option.schema for name, option in sandboxes.OPTIONS.items()},
         **_TERMS,
@@ -129,7 +130,9 @@ async def create_sandbox(call: ApiCall) -> ApiAnswer:
         sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
     )
     held = bool(body.get("held"))
-    made = await call.plane.lifecycle.create(RequestedSandbox(sandbox, own, given, variables, held, origin))
+    never = never_of(body.get("never") or ())
+    wanted = RequestedSandbox(sandbox, own, given, variables, held, origin, never)
+    made = await call.plane.lifecycle.create(wanted)
     if held:
         call.plane.holds.begin(made.id)
     return ApiAnswer(202, short_status(made))

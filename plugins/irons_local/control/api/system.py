@@ -47,6 +47,7 @@ EXTENSIONS = (
     "snapshots",
     "questions",
     "key-roles",
+    "policy-never",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""

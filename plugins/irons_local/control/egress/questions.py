@@ -339,8 +339,9 @@ class QuestionDesk:
         rule = next((each.pattern for each in rules if _covers(each.pattern, question)), None)
         if rule is None:
             raise bad(f"none of the patterns covers {question.pattern}")
+        never = await self._egress.unasked(None if all_of else sandbox.id)
         for each in rules if said != "never" else ():
-            self._check_unasked(each.pattern)
+            self._check_unasked(each.pattern, never)
         after: dict[str, Any] = {
             "answer": said,
             "waited": question.waiting,
@@ -351,17 +352,17 @@ class QuestionDesk:
             after["rules"] = [each.pattern.text for each in rules]
         recorded = answer_record(about, sandbox, after)
         scope = None if all_of else sandbox.id
-        done = await self._egress.put(scope, rules, also=recorded, keep=hosts is not None)
+        done = await self._egress.put(scope, rules, also=recorded, keep=hosts is not None, answers=True)
         put = tuple(each.pattern for each in done.rules)
         return AnswerEffect(question, sandbox, rule.text, question.waiting, put)
 
-    def _check_unasked(self, rule: Pattern) -> None:
+    def _check_unasked(self, rule: Pattern, never: Sequence[Pattern]) -> None:
         """Refuse an answer that would open what no person is asked about.
 
         Raises:
             HttpError: it would.
         """
-        for each in self._egress.never():
+        for each in never:
             if overlap(rule, each):
                 raise bad(
                     f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"

@@ -19,7 +19,7 @@ from irons_local.config.upstream import Upstream
 from irons_local.control.egress import locked
 from irons_local.control.egress.rules_input import refuse_ended, shown
 from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
-from irons_local.control.store import changelog, sandboxes
+from irons_local.control.store import changelog, sandboxes, unasked
 from irons_local.control.store import rules as rulebook
 from irons_local.control.store.database import Store
 from irons_local.control.store.rules import ACCOUNT
@@ -77,13 +77,15 @@ class Shown:
         mode: the mode active.
         source: `account`, or `sandbox` where it has a mode of its own.
         rules: oldest first.
-        revision: names just this state of the scope's own mode and rules.
+        revision: names just this state of the scope's own mode, rules and `never`.
+        never: what no person is asked about, of the scope's own policy.
     """
 
     mode: str
     source: str
     rules: tuple[Rule, ...]
     revision: str
+    never: tuple[Pattern, ...] = ()
 
 
 class ChangedRule(NamedTuple):
@@ -171,6 +173,7 @@ class Egress:
                     each for each in rulebook.of(connection, _identity(sandbox)) if not _over(each, now)
                 ),
                 revision=_revision(connection, sandbox, now),
+                never=unasked.of(connection, _identity(sandbox)),
             )
 
         return await self._store.read(work)
@@ -201,6 +204,7 @@ class Egress:
         dry: bool = False,
         also: Callable[[sqlite3.Connection], None] = lambda _: None,
         keep: bool = False,
+        answers: bool = False,
     ) -> PolicyChange:
         """Add rules, each in place of the one with its pattern if there is one: all of them, or none.
 
@@ -210,6 +214,7 @@ class Egress:
             dry: change nothing; the answer is what it would be.
             also: what else is written in the same transaction.
             keep: leave a pattern that has a rule of that scope as it is.
+            answers: it is an answer to a question: that opens nothing which is denied.
 
         Raises:
             HttpError: there is no such sandbox, or the gateway did not confirm it.
@@ -220,7 +225,11 @@ class Egress:
         ) -> tuple[tuple[ChangedRule, ...], str]:
             there = {each.pattern for each in rulebook.of(connection, _identity(sandbox))} if keep else set()
             done = tuple(
-                ChangedRule(rule.pattern.text, rule.list, _put(connection, sandbox, rule, self.never()))
+                ChangedRule(
+                    rule.pattern.text,
+                    rule.list,
+                    _put(connection, sandbox, rule, self._locked(connection), answers=answers),
+                )
                 for rule in rules
                 if rule.pattern not in there
             )
@@ -273,7 +282,13 @@ class Egress:
         return PolicyChange(changed, cut, now)
 
     async def replace(
-        self, name: str | None, new: Sequence[Rule], given: Mapping[str, Any], *, dry: bool
+        self,
+        name: str | None,
+        new: Sequence[Rule],
+        given: Mapping[str, Any],
+        *,
+        dry: bool,
+        never: Sequence[Pattern] | None = None,
     ) -> tuple[tuple[RuleChange, ...], int]:
         """Put `new` in place of all rules of a scope, and the mode with them where `given` has one.
 
@@ -283,6 +298,7 @@ class Egress:
             given: the request; its `mode`, where there is one, is set; its `revision`, where there is one, must be that of
                 what is replaced.
             dry: change nothing; the number of connections is that which would be cut.
+            never: what no person is asked about; None leaves it.
 
         Raises:
             HttpError: there is no such sandbox, the revision is another by now, a rule has ended, or the gateway did not answer.
@@ -301,7 +317,9 @@ class Egress:
             if "mode" in given:
                 _set_mode(connection, sandbox, given["mode"])
             changed = rulebook.replace(connection, _identity(sandbox), new)
-            locked.check_rules((each.after for each in changed if each.after), self.never())
+            locked.check_rules((each.after for each in changed if each.after), self._locked(connection))
+            if never is not None:
+                unasked.replace(connection, _identity(sandbox), never)
             for each in changed:
                 changelog.record_rule(connection, each, sandbox)
             after = _revision(connection, None if sandbox is None else sandboxes.get(connection, sandbox.id))
@@ -489,6 +507,24 @@ class Egress:
         policies = self._judged(connection, affected)
         return [(sandbox, policy.to_json()) for sandbox, policy in zip(affected, policies, strict=True)]
 
+    async def unasked(self, sandbox: str | None) -> tuple[Pattern, ...]:
+        """What no person is asked about in a sandbox, by its id; for None, in any.
+
+        Raises:
+            StoreError: the database failed.
+        """
+
+        def work(connection: sqlite3.Connection) -> tuple[Pattern, ...]:
+            if sandbox is None:
+                return unasked.of_all(connection)
+            return (*unasked.of(connection, ACCOUNT), *unasked.of(connection, sandbox))
+
+        return (*self.never(), *await self._store.read(work))
+
+    def _locked(self, connection: sqlite3.Connection) -> tuple[Pattern, ...]:
+        """What a key of the role `user` opens by no rule."""
+        return (*self.never(), *unasked.of(connection, ACCOUNT))
+
     def _judged(self, connection: sqlite3.Connection, among: Iterable[StoredSandbox | None]) -> list[Policy]:
         return rulebook.policies_of(connection, among, self._hosts(), self.never())
 
@@ -528,8 +564,9 @@ def _revision(
 ) -> str:
     """Return what names mode and rules as they are stored; with `now` without the rules that are over by then."""
     mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
-    rules = rulebook.of(connection, _identity(sandbox))
-    return rulebook.revision(mode, (each for each in rules if now is None or not _over(each, now)))
+    scope = _identity(sandbox)
+    rules = (each for each in rulebook.of(connection, scope) if now is None or not _over(each, now))
+    return rulebook.revision(mode, rules, unasked.of(connection, scope))
 
 
 def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
@@ -549,7 +586,12 @@ def _over(rule: Rule, now: Moment) -> bool:
 
 
 def _put(
-    connection: sqlite3.Connection, sandbox: StoredSandbox | None, rule: Rule, never: tuple[Pattern, ...]
+    connection: sqlite3.Connection,
+    sandbox: StoredSandbox | None,
+    rule: Rule,
+    never: tuple[Pattern, ...],
+    *,
+    answers: bool,
 ) -> bool:
     """Put a rule; False where it was already there, unchanged.
 
@@ -559,6 +601,8 @@ def _put(
     change = rulebook.put(connection, _identity(sandbox), rule)
     if change is not None:
         locked.check_rules((rule,), never)
+        if answers and rule.list == "allow" and change.before is not None and change.before.list == "deny":
+            raise conflict(f"{rule.pattern.text} is denied, which no answer changes")
         if rule.until is not None and change.before is not None and change.before.until is None:
             who = "all sandboxes" if sandbox is None else sandbox.name
             scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
@@ -574,13 +618,14 @@ def _put(
 def _record_policy(
     connection: sqlite3.Connection, sandbox: StoredSandbox | None, before: str, after: str
 ) -> None:
-    rules = len(rulebook.of(connection, _identity(sandbox)))
+    scope = _identity(sandbox)
+    rules, never = len(rulebook.of(connection, scope)), [each.text for each in unasked.of(connection, scope)]
     changelog.record(
         connection,
         changelog.What.POLICY_APPLIED,
         sandbox=sandbox,
         before={"revision": before},
-        after={"revision": after, "rules": rules},
+        after={"revision": after, "rules": rules, **({"never": never} if never else {})},
     )
 
 

@@ -9,7 +9,7 @@ from irons_local import clocks
 from irons_local.control.schema.errors import HttpError, bad, conflict
 from irons_local.control.store.terms import SECOND
 from irons_policy.ends import LONGEST, Moment, RuleEnd, read_end
-from irons_policy.patterns import PatternError, read_pattern
+from irons_policy.patterns import Pattern, PatternError, read_never, read_pattern
 from irons_policy.rules import ListName, Rule, RuleError, make_rule
 
 Given = TypeVar("Given")
@@ -161,6 +161,18 @@ def _end(given: Mapping[str, Any], *, may_be_over: bool) -> RuleEnd | None:
 
 def _over(until: RuleEnd) -> str:
     return f"until {until.text}: that is over"
+
+
+def never_of(given: Sequence[str]) -> tuple[Pattern, ...]:
+    """What no person is to be asked about, as a request gives it.
+
+    Raises:
+        HttpError: one of it is not a pattern; the text says which and why.
+    """
+    try:
+        return read_never(given)
+    except PatternError as error:
+        raise bad(f"never: {error}") from error
 
 
 def shown(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from irons_local.control.egress import locked
 from irons_local.control.sandbox.change_records import record_created
 from irons_local.control.schema.errors import conflict
-from irons_local.control.store import rules, sandboxes, snapshots, terms
+from irons_local.control.store import rules, sandboxes, snapshots, terms, unasked
 from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.control.store.terms import Terms
@@ -28,6 +28,7 @@ class RequestedSandbox(NamedTuple):
         variables: of its sessions and its boot; their values are secrets.
         held: it ends with its client (`holds`).
         origin: what people call the sandbox or the snapshot that it is a copy of.
+        never: what no person is asked about in it, with what the snapshot has that it starts from.
     """
 
     sandbox: StoredSandbox
@@ -36,6 +37,7 @@ class RequestedSandbox(NamedTuple):
     variables: Mapping[str, str] = {}
     held: bool = False
     origin: str = ""
+    never: Sequence[Pattern] = ()
 
 
 def insert_all(
@@ -54,7 +56,7 @@ def insert_all(
     for each in new:
         sandbox = replace(each.sandbox, creator=ORIGIN.get().key_id or "")
         locked.check_mode(sandbox.mode)
-        locked.check_rules(each.rules, never)
+        locked.check_rules(each.rules, (*never, *unasked.of(connection, rules.ACCOUNT)))
         if sandbox.snapshot:
             # In this transaction: from now on its removal is refused.
             snapshots.get(connection, sandbox.snapshot)
@@ -63,6 +65,9 @@ def insert_all(
         except sqlite3.IntegrityError:
             raise conflict(f"there is a sandbox named {sandbox.name!r} already") from None
         changed = rules.replace(connection, sandbox.id, each.rules)
+        unasked.replace(connection, sandbox.id, each.never)
+        if sandbox.snapshot:
+            unasked.copy(connection, sandbox.snapshot, sandbox.id)
         if each.terms is not None:
             terms.put(connection, each.terms)
         if each.held:

@@ -41,6 +41,11 @@ RULE = record(
 )
 RULES = listing(RULE, MOST_RULES)
 
+NEVER: Schema = {
+    **listing(PATTERN, MOST_RULES),
+    "description": "Patterns that no person is asked about in mode `ask`: refused without a question. Without a port they are for every port.",
+}
+
 SHOWN_RULE: Schema = {
     "type": "object",
     "properties": {

@@ -266,6 +266,15 @@ ALTER TABLE snapshots ADD COLUMN creator TEXT NOT NULL DEFAULT '';
 ALTER TABLE subjects ADD COLUMN creator TEXT NOT NULL DEFAULT '';
 """
 
+_UNASKED = """
+-- What no person is asked about, of all sandboxes (an empty id), of one, or of a snapshot: patterns in their one spelling.
+CREATE TABLE unasked (
+  sandbox TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  PRIMARY KEY (sandbox, pattern)
+) STRICT, WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -282,5 +291,6 @@ MIGRATIONS: tuple[str, ...] = (
     _SNAPSHOTS,
     _ASK,
     _ROLES,
+    _UNASKED,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import cast
 
 from irons_local import times
+from irons_local.control.store import unasked
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.control.store.terms import SECOND, Instant
 from irons_policy.addresses import Address
@@ -115,12 +116,15 @@ def next_end(connection: sqlite3.Connection, now: Instant) -> int | None:
     return left
 
 
-def revision(mode: str | None, rules: Iterable[Rule]) -> str:
-    """A name for exactly this mode and these rules, independent of their order."""
+def revision(mode: str | None, rules: Iterable[Rule], never: Iterable[Pattern] = ()) -> str:
+    """A name for exactly this mode, these rules and what no person is asked about, independent of their order."""
     plain = sorted(
         (rule.pattern.text, rule.list, rule.pins, rule.broad, rule.note, *_until(rule)) for rule in rules
     )
-    return hashlib.sha256(json.dumps([mode, plain]).encode()).hexdigest()[:32]
+    # Without patterns it is what it was before there were any.
+    closed = [sorted(each.text for each in never)]
+    whole = [mode, plain, *(closed if closed[0] else ())]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
 
 
 def account_mode(connection: sqlite3.Connection) -> str:
@@ -144,10 +148,16 @@ def policies_of(
     Their rules have no notes: those decide nothing, and the gateway need not carry them.
     """
     mode, account = account_mode(connection), _judged(connection, ACCOUNT)
+    closed = (*never, *unasked.of(connection, ACCOUNT))
     return [
-        Policy(_mode(mode), account, hosts, never)
+        Policy(_mode(mode), account, hosts, tuple(dict.fromkeys(closed)))
         if sandbox is None
-        else Policy(_mode(sandbox.mode or mode), (*account, *_judged(connection, sandbox.id)), hosts, never)
+        else Policy(
+            _mode(sandbox.mode or mode),
+            (*account, *_judged(connection, sandbox.id)),
+            hosts,
+            tuple(dict.fromkeys((*closed, *unasked.of(connection, sandbox.id)))),
+        )
         for sandbox in among
     ]
 

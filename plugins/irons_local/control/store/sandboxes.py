@@ -256,6 +256,7 @@ def change(
 def remove(connection: sqlite3.Connection, identity: str) -> None:
     """Forget a sandbox and its rules; its events stay until retention takes them."""
     connection.execute("DELETE FROM rules WHERE sandbox = ?", (identity,))
+    connection.execute("DELETE FROM unasked WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM terms WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM holds WHERE sandbox = ?", (identity,))
     connection.execute("DELETE FROM sandboxes WHERE id = ?", (identity,))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from irons_local import times
 from irons_local.control.schema.errors import HttpError, missing
-from irons_local.control.store import rules
+from irons_local.control.store import rules, unasked
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.rules import Rule
 
@@ -108,6 +108,7 @@ def insert(connection: sqlite3.Connection, snapshot: StoredSnapshot) -> None:
         each for each in rules.of(connection, snapshot.sandbox) if each.list == "deny" or not _of_a_run(each)
     ]
     rules.replace(connection, snapshot.id, own)
+    unasked.copy(connection, snapshot.sandbox, snapshot.id)
 
 
 def _of_a_run(rule: Rule) -> bool:
@@ -143,6 +144,7 @@ def begin_removal(connection: sqlite3.Connection, snapshot: str) -> None:
 def forget(connection: sqlite3.Connection, snapshot: str) -> None:
     """Remove a snapshot's row and its rules."""
     connection.execute("DELETE FROM rules WHERE sandbox = ?", (snapshot,))
+    unasked.forget(connection, snapshot)
     connection.execute("DELETE FROM snapshots WHERE id = ?", (snapshot,))
 
 

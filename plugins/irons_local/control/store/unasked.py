@@ -1,0 +1,44 @@
+"""What no person is asked about (`[ask] never` of a policy) as rows: of all sandboxes, of one sandbox, or of a snapshot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from irons_policy.patterns import Pattern, read_never
+
+
+def of(connection: sqlite3.Connection, sandbox: str) -> tuple[Pattern, ...]:
+    """The patterns of one sandbox's or snapshot's id, or of `ACCOUNT`, by their spelling."""
+    rows = connection.execute("SELECT pattern FROM unasked WHERE sandbox = ? ORDER BY pattern", (sandbox,))
+    return read_never([row["pattern"] for row in rows])
+
+
+def of_all(connection: sqlite3.Connection) -> tuple[Pattern, ...]:
+    """The patterns of all sandboxes and of each one that there is."""
+    rows = connection.execute(
+        "SELECT DISTINCT pattern FROM unasked WHERE sandbox = '' OR sandbox IN (SELECT id FROM sandboxes) ORDER BY pattern"
+    )
+    return read_never([row["pattern"] for row in rows])
+
+
+def replace(connection: sqlite3.Connection, sandbox: str, patterns: Sequence[Pattern]) -> None:
+    """Put patterns in place of all that there are."""
+    forget(connection, sandbox)
+    texts = sorted({each.text for each in patterns})
+    connection.executemany(
+        "INSERT INTO unasked (sandbox, pattern) VALUES (?, ?)", ((sandbox, each) for each in texts)
+    )
+
+
+def copy(connection: sqlite3.Connection, of: str, to: str) -> None:
+    """Give what one has to another, too."""
+    connection.execute(
+        "INSERT OR IGNORE INTO unasked (sandbox, pattern) SELECT ?, pattern FROM unasked WHERE sandbox = ?",
+        (to, of),
+    )
+
+
+def forget(connection: sqlite3.Connection, sandbox: str) -> None:
+    """Remove all that there are."""
+    connection.execute("DELETE FROM unasked WHERE sandbox = ?", (sandbox,))
