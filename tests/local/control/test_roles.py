@@ -18,6 +18,8 @@ from tests.local.control.test_questions import tell, told
 from irons_local.control.api.app import ROUTES, make_app
 from irons_local.control.api.roles import ACCESS
 from irons_local.control.api.routing import ApiRoute
+from irons_local.control.audit.events import Page, Query
+from irons_local.control.audit.log import LONGEST_WAIT, Audit
 from irons_local.errors import EngineError
 
 PUT_RULE: Mapping[str, Any] = {"domain": "a.example"}
@@ -337,6 +339,45 @@ def test_the_log_of_all_is_that_of_the_key_s_own(tmp_path: Path) -> None:
             await found.lab.reaches("mine", "stopped")
             assert (await found.user.delete("/sandboxes/mine")).status_code == 200
             assert [each["host"] for each in (await read(found.user))["events"]] == ["mine.test"]
+
+    run(work())
+
+
+def test_following_the_log_has_what_is_created_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower gets the first event of a sandbox that its key creates while it waits."""
+    reads = asyncio.Event()
+    page = Audit.page
+
+    async def noted(self: Audit, query: Query, wait: float = 0.0) -> Page:
+        reads.set()
+        return await page(self, query, wait)
+
+    monkeypatch.setattr(Audit, "page", noted)
+
+    async def work() -> None:
+        async with team(tmp_path) as found:
+            writer = Writer(found.lab)
+            await writer.attempt(found.named["mine"]["cell"], "before.test")
+
+            async def follow(after: int) -> dict[str, Any]:
+                params = {"pageToken": after, "wait": LONGEST_WAIT}
+                answer = await found.user.get("/audit/egress", params=params, timeout=None)
+                told: dict[str, Any] = answer.json()
+                return told
+
+            token = (await follow(0))["page_token"]
+            reads.clear()
+            following = asyncio.ensure_future(follow(token))
+            await reads.wait()
+            await writer.attempt(await _made(found.user, found.lab, "fresh"), "fresh.test")
+            seen = await following
+            # On a slow machine the wait may end first. Where the event was passed over, the token is behind it.
+            while not seen["events"] and seen["page_token"] == token:
+                seen = await follow(token)
+            writer.close()
+            assert [each["host"] for each in seen["events"]] == ["fresh.test"]
 
     run(work())
 

@@ -173,6 +173,8 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
             owned = await gate.owned()
             call = ApiCall(plane, names, query, body, "" if port is None else host, about["left"], owned)
             found = await route.handler(call)
+            # Read again: the caller may have created a sandbox while the handler waited.
+            owned = await gate.owned()
         except StoreError as error:
             raise unready(str(error)) from error
         except ClientDisconnect:

@@ -55,12 +55,11 @@ def _snapshots(answer: Answer, owned: Owned) -> Answer:
 
 
 def _events(answer: Answer, owned: Owned) -> Answer:
-    """Leave events of sandboxes that a key created, also of those that are gone; what has no ids was read for the key alone."""
-    lists = [name for name in ("events", "changed", "rotated", "unrecorded") if name in answer]
-    return {
-        **answer,
-        **{name: [row for row in answer[name] if row["sandbox_id"] in owned.ever] for name in lists},
-    }
+    """Leave of the sandboxes with refusals that are not recorded those that a key created; all else was read for the key alone."""
+    if "unrecorded" not in answer:
+        return answer
+    kept = [row for row in answer["unrecorded"] if row["sandbox_id"] in owned.ever]
+    return {**answer, "unrecorded": kept}
 
 
 def _modes(answer: Answer, owned: Owned) -> Answer:
