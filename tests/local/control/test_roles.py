@@ -20,6 +20,9 @@ from irons_local.control.api.roles import ACCESS
 from irons_local.control.api.routing import ApiRoute
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.audit.log import LONGEST_WAIT, Audit
+from irons_local.control.schema.errors import HttpError
+from irons_local.control.store import snapshots
+from irons_local.control.store.changelog import ORIGIN, Origin
 from irons_local.errors import EngineError
 
 PUT_RULE: Mapping[str, Any] = {"domain": "a.example"}
@@ -444,8 +447,43 @@ def test_a_copy_of_another_s_sandbox_is_refused(tmp_path: Path) -> None:
             assert own.status_code == 202, own.text
             await found.lab.reaches("copy", "ready")
             assert (await found.user.get("/sandboxes/copy")).status_code == 200
-            missing = await found.user.get("/snapshots/nothing")
-            assert "theirs" not in missing.text
+
+    run(work())
+
+
+def test_a_snapshot_that_is_not_there_names_no_other(tmp_path: Path) -> None:
+    """Neither one that never was nor one that is being made leads to a list of the snapshots of others."""
+
+    async def work() -> None:
+        async with team(tmp_path) as found:
+            lab = found.lab
+            held = lab.engine.hold["capture"] = asyncio.Event()
+            lab.engine.calls.clear()
+            making = asyncio.ensure_future(
+                found.user.post("/sandboxes/mine/snapshots", json={"name": "mine-half"}, timeout=None)
+            )
+
+            async def begun() -> bool:
+                return any(call == "capture" for call, _ in lab.engine.calls)
+
+            await until(begun)
+            for name in ("mine-half", "nothing"):
+                new = {"name": "copy", "public_key": KEY, "snapshot": name}
+                for answer in (
+                    await found.user.post("/sandboxes", json=new),
+                    await found.user.post("/sandboxes/mine/restore", json={"snapshot": name}),
+                    await found.user.delete(f"/snapshots/{name}"),
+                ):
+                    assert answer.status_code == 404, answer.text
+                    assert "theirs" not in answer.text
+            # As where it is removed between the gate and the handler.
+            ORIGIN.set(Origin(key_id="key_1", role="user"))
+            for access in (lab.store.read, lab.store.write):
+                with pytest.raises(HttpError) as refused:
+                    await access(lambda connection: snapshots.get(connection, "nothing"))
+                assert "theirs" not in f"{refused.value.text} {refused.value.hint}"
+            held.set()
+            assert (await making).status_code == 201
 
     run(work())
 

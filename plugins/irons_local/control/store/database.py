@@ -65,12 +65,17 @@ class Store:
         self._committed.append(told)
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on the reading connection, in a snapshot.
+        """Run `work` on the reading connection, in a snapshot, and in a copy of the caller's context.
 
         Raises:
             StoreError: the database failed.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
+        context = contextvars.copy_context()
+
+        def in_context() -> T:
+            return context.run(self._read, work)
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, in_context)
 
     async def write(self, work: Work[T], *, last: bool = False) -> T:
         """Run `work` in a write transaction; what it wrote is there when this returns, or not at all.

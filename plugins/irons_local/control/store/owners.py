@@ -63,8 +63,9 @@ def of_sandbox(connection: sqlite3.Connection, name: str, *, gone: bool) -> Owne
 
 
 def of_snapshot(connection: sqlite3.Connection, name: str) -> Owner | None:
-    """Whose snapshot has a name or an id."""
+    """Whose snapshot has a name or an id; None also where it is being made or removed, or only a fork uses it."""
     row = connection.execute(
-        "SELECT id, creator FROM snapshots WHERE name = :name OR id = :name", {"name": name}
+        "SELECT id, creator FROM snapshots WHERE (name = :name OR id = :name) AND made AND name IS NOT NULL",
+        {"name": name},
     ).fetchone()
     return None if row is None else Owner(row["id"], row["creator"])

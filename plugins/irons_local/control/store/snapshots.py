@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from irons_local import times
 from irons_local.control.schema.errors import HttpError, missing
 from irons_local.control.store import rules, unasked
+from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.rules import Rule
 
@@ -172,6 +173,9 @@ def get(connection: sqlite3.Connection, name: str) -> StoredSnapshot:
     """
     found = _by_name(connection, name)
     if found is None or not found.made:
+        if ORIGIN.get().owner:
+            # The others may be of sandboxes that are not the caller's.
+            raise missing(f"there is no snapshot {name!r}", "irons snapshot list shows those there are")
         known = ", ".join(str(each.name) for each in all_of(connection)[-10:]) or "none yet"
         raise missing(
             f"there is no snapshot {name!r}; snapshots: {known}", "irons snapshot list shows them all"
