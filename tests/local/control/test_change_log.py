@@ -114,6 +114,39 @@ def test_a_policy_is_recorded_as_a_whole_and_by_rule(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_policy_is_recorded_with_what_no_one_is_asked_about(tmp_path: Path) -> None:
+    """A record has the patterns of `never` that were added and removed, and of a long list the first and how many are left out."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            long = [
+                f"{'x' * 50}.{'x' * 50}.{'x' * 50}.{'x' * 50}.n{number:03}.example:*" for number in range(500)
+            ]
+            for body in (
+                {"rules": [], "never": ["*:25", "a.example"]},
+                {"rules": [], "never": ["b.example", "*:25"]},
+                {"rules": [{"pattern": "c.example", "list": "allow"}]},
+                {"rules": [], "never": long},
+            ):
+                assert (await lab.client.put("/egress", json=body)).status_code == 200
+            found = [each["after"] for each in await changes(lab) if each["what"] == "policy-applied"]
+            for each in found:
+                del each["revision"]
+            *short, large = found
+            assert short == [
+                {"rules": 0, "never_added": ["*:25", "a.example:*"]},
+                {"rules": 0, "never_added": ["b.example:*"], "never_removed": ["a.example:*"]},
+                {"rules": 1},
+            ]
+            assert len(json.dumps(large)) < 20_000
+            added = large["never_added"]
+            assert added
+            assert added == long[: len(added)]
+            assert len(added) + len(large["never_removed"]) + large["left_out"] == 502
+
+    run(work())
+
+
 def test_the_life_of_a_sandbox_is_recorded_without_secrets(tmp_path: Path) -> None:
     """Create, access, terms, stop, start and destroy are recorded; of variables the names alone, of keys no key."""
 

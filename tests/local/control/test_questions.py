@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.lab import ForwardLoop, Lab, control_plane, run, until
+from tests.local.control.lab import KEY, ForwardLoop, Lab, control_plane, run, until
 
 from irons.asking.screen import AskScreen
 from irons.client.models.questions import QuestionPage
 from irons_local.control.egress import watchers
 from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.watchers import KEYS_WITHIN, LEASE, NOT_HELD
+from irons_local.control.store import unasked
+from irons_local.control.store.database import Store
 from irons_local.ipc.messages import Watched, WatchQuestions
+from irons_policy.patterns import read_never
 
 HOST = "new.example"
 
@@ -550,6 +553,37 @@ def test_a_policy_says_what_no_answer_opens(tmp_path: Path) -> None:
             await _json(lab, "POST", path, json={"answer": "always"})
 
     run(work())
+
+
+def test_a_policy_has_so_many_patterns_that_no_answer_opens(tmp_path: Path) -> None:
+    """500 are taken and more are refused, also where a copy gets those of its snapshot too."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            many = [f"n{number}.example" for number in range(501)]
+            await lab.create()
+            for path in ("/egress", "/sandboxes/box/egress"):
+                await _json(lab, "PUT", path, 400, json={"rules": [], "never": many})
+                await _json(lab, "PUT", path, json={"rules": [], "never": many[:500]})
+            await _json(lab, "POST", "/sandboxes/box/snapshots", 201, json={"name": "kept"})
+            copy = {"name": "copy", "public_key": KEY, "snapshot": "kept"}
+            await _json(lab, "POST", "/sandboxes", 400, json={**copy, "never": many[500:]})
+            await _json(lab, "POST", "/sandboxes", 202, json={**copy, "never": many[:1]})
+
+    run(work())
+
+
+def test_stored_patterns_are_parsed_once(tmp_path: Path) -> None:
+    """A policy of many patterns that no answer opens costs no parsing at each look."""
+    store = Store(tmp_path / "irons.db")
+    try:
+        given = read_never(["*.paste.example", "*:25", "2001:db8::/32", "10.0.0.0/8"])
+        store.write_now(lambda connection: unasked.replace(connection, "", given))
+        first, second = (store.write_now(lambda connection: unasked.of(connection, "")) for _ in range(2))
+        assert {*first} == {*given}
+        assert all(one is other for one, other in zip(first, second, strict=True))
+    finally:
+        store.close()
 
 
 def test_no_answer_takes_a_denial_away(tmp_path: Path) -> None:

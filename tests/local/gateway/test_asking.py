@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +28,7 @@ from irons_local.gateway.ask.asking import (
 from irons_policy.hostnames import canonical_host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.modes import Mode
+from irons_policy.patterns import Pattern
 from irons_policy.policy import Policy
 from irons_policy.rules import ListName, make_rule
 
@@ -99,6 +103,28 @@ def test_who_waits_shares_the_question_and_its_answer(reply: Reply) -> None:
     assert [each.said for each in here] == [[reply], [reply]]
     assert there.said == []
     assert (asking.held, [each.place.port for each in asking.open()]) == (1, [22])
+
+
+def test_the_policy_is_not_searched_while_no_person_watches() -> None:
+    """Of a connection that no answer and no person lets wait, the patterns of `never` are not looked at."""
+    pattern = policy(("allow", "other.example")).rules[0].pattern
+
+    looks: list[None] = []
+
+    class Patterns(tuple[Pattern, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Pattern]:
+            looks.append(None)
+            return super().__iter__()
+
+    asked = replace(policy(), never=Patterns((pattern,)))
+    asking = Asking(Time(), lambda: 0)
+    assert not asking.would(asked, place())
+    assert not looks
+    asking.watch(3.0, HOLD, 0)
+    assert asking.would(asked, place())
+    assert looks
 
 
 def test_once_is_for_the_next_where_none_waits() -> None:

@@ -141,7 +141,7 @@ async def replace_rules(call: ApiCall) -> Mapping[str, Any]:
     _account_has_a_mode(call)
     new = await asyncio.to_thread(rules_of, call.body["rules"], may_be_over=True)
     check_ends(new, _name(call))
-    never = None if "never" not in call.body else never_of(call.body["never"])
+    never = None if "never" not in call.body else await asyncio.to_thread(never_of, call.body["never"])
     found, cut = await call.plane.egress.replace(_name(call), new, call.body, dry=_dry(call), never=never)
     return {
         **{

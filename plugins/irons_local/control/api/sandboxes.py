@@ -130,7 +130,7 @@ async def create_sandbox(call: ApiCall) -> ApiAnswer:
         sandbox, ttl=body.get("ttl"), remove=body.get("rm", False), idle_stop=body.get("idle_stop")
     )
     held = bool(body.get("held"))
-    never = never_of(body.get("never") or ())
+    never = await asyncio.to_thread(never_of, body.get("never") or ())
     wanted = RequestedSandbox(sandbox, own, given, variables, held, origin, never)
     made = await call.plane.lifecycle.create(wanted)
     if held:

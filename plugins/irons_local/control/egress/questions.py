@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
@@ -340,8 +341,8 @@ class QuestionDesk:
         if rule is None:
             raise bad(f"none of the patterns covers {question.pattern}")
         never = await self._egress.unasked(None if all_of else sandbox.id)
-        for each in rules if said != "never" else ():
-            self._check_unasked(each.pattern, never)
+        if said != "never":
+            await asyncio.to_thread(_check_unasked, [each.pattern for each in rules], never)
         after: dict[str, Any] = {
             "answer": said,
             "waited": question.waiting,
@@ -355,18 +356,6 @@ class QuestionDesk:
         done = await self._egress.put(scope, rules, also=recorded, keep=hosts is not None, answers=True)
         put = tuple(each.pattern for each in done.rules)
         return AnswerEffect(question, sandbox, rule.text, question.waiting, put)
-
-    def _check_unasked(self, rule: Pattern, never: Sequence[Pattern]) -> None:
-        """Refuse an answer that would open what no person is asked about.
-
-        Raises:
-            HttpError: it would.
-        """
-        for each in never:
-            if overlap(rule, each):
-                raise bad(
-                    f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
-                )
 
     def cell_of(self, identity: str) -> str | None:
         """Whose open question has this id; None where there is none."""
@@ -409,6 +398,19 @@ def _question(cell: str, given: object) -> CellQuestion | None:
     words = clean(reason, limit=_MOST_REASON) if isinstance(reason, str) else ""
     identity = question_id(cell, host, port, since)
     return CellQuestion(identity, cell, host, port, spoke, since, last, count, waiting, requests, words)
+
+
+def _check_unasked(rules: Iterable[Pattern], never: Sequence[Pattern]) -> None:
+    """Refuse an answer that would open what no person is asked about.
+
+    Raises:
+        HttpError: it would.
+    """
+    for rule, each in product(rules, never):
+        if overlap(rule, each):
+            raise bad(
+                f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
+            )
 
 
 def _gone(identity: str) -> HttpError:

@@ -318,13 +318,14 @@ class Egress:
                 _set_mode(connection, sandbox, given["mode"])
             changed = rulebook.replace(connection, _identity(sandbox), new)
             locked.check_rules((each.after for each in changed if each.after), self._locked(connection))
+            closed = unasked.of(connection, _identity(sandbox))
             if never is not None:
                 unasked.replace(connection, _identity(sandbox), never)
             for each in changed:
                 changelog.record_rule(connection, each, sandbox)
             after = _revision(connection, None if sandbox is None else sandboxes.get(connection, sandbox.id))
             if after != revision:
-                _record_policy(connection, sandbox, revision, after)
+                _record_policy(connection, sandbox, revision, after, closed)
             return changed
 
         await self.check_pins(new)
@@ -616,16 +617,26 @@ def _put(
 
 
 def _record_policy(
-    connection: sqlite3.Connection, sandbox: StoredSandbox | None, before: str, after: str
+    connection: sqlite3.Connection,
+    sandbox: StoredSandbox | None,
+    before: str,
+    after: str,
+    closed: Sequence[Pattern],
 ) -> None:
+    """Record a policy by its revision, and which patterns of `never` were added to `closed` and removed."""
     scope = _identity(sandbox)
-    rules, never = len(rulebook.of(connection, scope)), [each.text for each in unasked.of(connection, scope)]
+    was, now = ({each.text for each in patterns} for patterns in (closed, unasked.of(connection, scope)))
+    never = {"never_added": sorted(now - was), "never_removed": sorted(was - now)}
     changelog.record(
         connection,
         changelog.What.POLICY_APPLIED,
         sandbox=sandbox,
         before={"revision": before},
-        after={"revision": after, "rules": rules, **({"never": never} if never else {})},
+        after={
+            "revision": after,
+            "rules": len(rulebook.of(connection, scope)),
+            **{name: patterns for name, patterns in never.items() if patterns},
+        },
     )
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from irons_local.control.egress import locked
 from irons_local.control.sandbox.change_records import record_created
-from irons_local.control.schema.errors import conflict
+from irons_local.control.schema.errors import bad, conflict
+from irons_local.control.schema.rules_schema import MOST_NEVER
 from irons_local.control.store import rules, sandboxes, snapshots, terms, unasked
 from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
@@ -51,7 +52,7 @@ def insert_all(
         never: what no person is asked about, `[ask] never`.
 
     Raises:
-        HttpError: a name is taken, the snapshot that one starts from is gone, or the API key may not have such a mode or rule.
+        HttpError: a name is taken, the snapshot that one starts from is gone, `never` is too long with the snapshot's, or the API key may not have such a mode or rule.
     """
     for each in new:
         sandbox = replace(each.sandbox, creator=ORIGIN.get().key_id or "")
@@ -68,6 +69,8 @@ def insert_all(
         unasked.replace(connection, sandbox.id, each.never)
         if sandbox.snapshot:
             unasked.copy(connection, sandbox.snapshot, sandbox.id)
+            if len(unasked.of(connection, sandbox.id)) > MOST_NEVER:
+                raise bad(f"never has more than {MOST_NEVER} items together with the snapshot's")
         if each.terms is not None:
             terms.put(connection, each.terms)
         if each.held:

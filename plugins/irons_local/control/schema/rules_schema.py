@@ -8,6 +8,8 @@ from irons_policy.modes import WIRE_MODES
 from irons_policy.rules import LISTS
 
 MOST_RULES = 5_000
+MOST_NEVER = 500
+"""Patterns of `never` of one scope; each connection that no rule covers is compared with all of them."""
 SHOWN_MODE: dict[str, Schema] = {
     "mode": {"type": "string", "enum": list(WIRE_MODES)},
     "ask": {"type": "boolean", "description": "True where the mode is `ask`, which `mode` has as `deny`."},
@@ -42,7 +44,7 @@ RULE = record(
 RULES = listing(RULE, MOST_RULES)
 
 NEVER: Schema = {
-    **listing(PATTERN, MOST_RULES),
+    **listing(PATTERN, MOST_NEVER),
     "description": "Patterns that no person is asked about in mode `ask`: refused without a question. Without a port they are for every port.",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +21,9 @@ PAGE = 1_000
 
 _LONGEST = 500
 """Characters of a subject or a reason; both may hold a person's words."""
+
+_LARGEST = 16_384
+"""Characters of a state before or after, as JSON; of longer lists the first items are kept. The longest rule is below that."""
 
 
 class What(StrEnum):
@@ -105,8 +108,8 @@ def record(
         what: the kind of change.
         sandbox: the changed sandbox; None means all sandboxes.
         subject: what was changed: a pattern, a fingerprint, the label of a key.
-        before: the state before; None where there was none.
-        after: the state then; None where nothing is left.
+        before: the state before; None where there was none. Of long lists in it the first items are kept, and `left_out` counts the others.
+        after: the state then, likewise; None where nothing is left.
         reason: why, for changes that nothing asked for.
         origin: who asked for it; None is the origin of the code that runs now.
     """
@@ -125,8 +128,8 @@ def record(
             "" if sandbox is None else sandbox.id,
             "" if sandbox is None else sandbox.name,
             subject[:_LONGEST],
-            None if before is None else json.dumps(before),
-            None if after is None else json.dumps(after),
+            None if before is None else _state(before),
+            None if after is None else _state(after),
             reason[:_LONGEST],
         ),
     )
@@ -280,6 +283,21 @@ def _rule(rule: Rule | None) -> Mapping[str, Any] | None:
     until = None if rule.until is None else rule.until.text
     more = {"private": list(rule.pins), "broad": rule.broad, "note": rule.note, "until": until}
     return {"list": rule.list, **{name: value for name, value in more.items() if value}}
+
+
+def _state(state: Mapping[str, Any]) -> str:
+    """Return a state as JSON, with only the first items of long lists."""
+    text, kept = json.dumps(state), state
+    lists: Mapping[str, Sequence[Any]] = {
+        name: each for name, each in state.items() if isinstance(each, list)
+    }
+    most = max(map(len, lists.values()), default=0)
+    while len(text) > _LARGEST and most > 0:
+        most //= 2
+        left_out = sum(max(0, len(each) - most) for each in lists.values())
+        kept = {**state, **{name: each[:most] for name, each in lists.items()}, "left_out": left_out}
+        text = json.dumps(kept)
+    return text
 
 
 def _whole(text: str) -> Any:

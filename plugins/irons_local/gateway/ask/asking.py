@@ -215,9 +215,9 @@ class Asking:
 
     def would(self, policy: Policy, place: Place) -> bool:
         """True where a connection to this place would wait, or passes by an answer that was given."""
-        return _asks(policy, place) and (
-            _lasts(self._once, place, self._clock()) or (self.watched and not self.refuses(place))
-        )
+        # First, for the policy may have many patterns to look at.
+        answered = _lasts(self._once, place, self._clock()) or (self.watched and not self.refuses(place))
+        return answered and _asks(policy, place)
 
     def takes(self, place: Place) -> bool:
         """Use up an answer that lets one connection pass; False where there is none."""
