@@ -18,7 +18,11 @@ from tests.ports import reserved_port
 from .conftest import Irons, Sshd, until
 from .remote_processes import kill_the_server, running, seconds
 
-ENDING = ("irons_plugins.ssh.execute.program.ENDING", "irons_plugins.ssh.execute.program.LATE")
+ENDING = (
+    "irons_plugins.ssh.execute.time_limit.ENDING",
+    "irons_plugins.ssh.execute.time_limit.LATE",
+    "irons_plugins.ssh.execute.program.ENDING",
+)
 """How long the sandbox may take to end what runs there, and to say so."""
 
 

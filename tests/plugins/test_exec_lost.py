@@ -42,7 +42,7 @@ class Scripted:
     """A server that lets anybody in, runs nothing, and plays the steps of a script for each program.
 
     Args:
-        steps: `began` and `ended` are marks, `output` is what the program writes, `exit` its code, `eof` the end of its output,
+        steps: `began` and `ended` are marks, `failed` that and the mark of an end with 255, `output` is what the program writes, `exit` its code, `eof` the end of its output,
             `close` the end of the session; `cut` ends the connection, `reset` likewise without a word; `wait` waits for `go`.
     """
 
@@ -72,10 +72,11 @@ class Scripted:
         ready.set()
         await over.wait()
         server.close()
-        await server.wait_closed()
+        # From Python 3.12 on the server waits for its connections, and the one that is kept has a minute left.
         for connection in self._connections:
             connection.abort()
             await connection.wait_closed()
+        await server.wait_closed()
         # A transport closes its socket in the loop's next round.
         await asyncio.sleep(0)
 
@@ -94,6 +95,8 @@ class Scripted:
                     process.stdout.write(b"all of it\n")
                 case "ended":
                     process.stderr.write(b"\0irons %s ended 0 no\n" % token)
+                case "failed":
+                    process.stderr.write(b"\0irons %s began\n\0irons %s ended 255 no\n" % (token, token))
                 case "exit":
                     channel._send_request(b"exit-status", UInt32(0))
                 case "eof":
@@ -195,6 +198,16 @@ def test_a_slow_server_is_waited_for(irons: Irons, fake_api: FakeApi, kept: bool
         server.go.set()
         assert process.communicate(timeout=60) == (b"all of it\n", b"")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "own"])
+def test_what_holds_on_to_a_session_is_not_a_lost_connection(
+    irons: Irons, fake_api: FakeApi, kept: bool
+) -> None:
+    """Where the program has ended and its session goes on until the time is up, the code is the program's: 255 too."""
+    with serving(fake_api, kept, "failed", "wait"):
+        done = irons("exec", "--timeout", "1", "one", "--", "true")
+    assert (done.returncode, done.stderr) == (255, b"")
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "own"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import stat
 import time
@@ -17,7 +16,8 @@ from irons.record import NamedTuple
 from irons_plugins.ssh.connect.kept import kept_socket, over_kept
 from irons_plugins.ssh.connect.workdir import Workdir
 from irons_plugins.ssh.ending.log import SshLog
-from irons_plugins.ssh.execute.remote_script import GRACE, end_line, header_of, run_line, size_of
+from irons_plugins.ssh.execute.remote_script import end_line, header_of, run_line, size_of
+from irons_plugins.ssh.execute.time_limit import CONNECT, ENDING, has_no_room, time_limit
 from irons_plugins.ssh.openssh.command_line import ssh_argv
 from irons_plugins.ssh.openssh.endings import (
     Aftermath,
@@ -28,21 +28,13 @@ from irons_plugins.ssh.openssh.endings import (
     out_of_time,
     was_lost,
 )
+from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED
 from irons_plugins.ssh.openssh.marks import Marks
 from irons_plugins.ssh.openssh.subprocess import Kept, Sink, Sinks, run_piped, writer
 
 if TYPE_CHECKING:
     from irons.context import Context
     from irons_plugins.ssh.connect.connect_info import Entrance
-
-CONNECT = 30
-"""Seconds that OpenSSH may take to connect; the limit of `--timeout` runs from then on."""
-
-ENDING = 5.0
-"""Seconds for ending what an interrupted call has started."""
-
-LATE = 2.0
-"""Seconds that the sandbox has for saying that the time was up."""
 
 INLINE = 60_000
 """Bytes of quoted words that go in OpenSSH's argument list; more of them travel on stdin, as the kernel limits one argument to 128 KiB."""
@@ -127,6 +119,9 @@ def _run(
     stdout = _checked(sinks.stdout, ctx.streams.stdout)
     began = time.monotonic()
 
+    def full() -> bool:
+        return stdout is None and has_no_room(ctx.streams.stdout)
+
     def ran(told: SshEnding, interrupt: KeyboardInterrupt | None = None) -> ProgramRun:
         return ProgramRun(told, time.monotonic() - (marks.began or began), interrupt)
 
@@ -145,7 +140,7 @@ def _run(
                 bound=bound and path is None,
                 kept=None if path is None else Kept(path, line),
                 sinks=Sinks(stdout, lambda data: _pass(marks.feed(data), stderr)),
-                deadline=None if limit is None and check is None else _deadline(marks, limit, check),
+                deadline=None if limit is None and check is None else time_limit(marks, limit, check, full),
             )
         except KeyboardInterrupt as error:
             _end(ctx, way, token)
@@ -154,8 +149,8 @@ def _run(
             if marks.end is None:
                 _end(ctx, way, token)
                 return ran(out_of_time(limit or 0.0))
-            # Something that the program has left there held on to the session.
-            code = marks.end.code
+            # Something that the program has left there held on to the session. Its code is not OpenSSH's, whose 255 is a failure.
+            code = min(marks.end.code, OPENSSH_FAILED - 1)
         _pass(marks.finish(), stderr)
     unwritten = "" if stdout is None else stdout.error
     after = _aftermath(ctx, way, marks, lost=was_lost(marks, code, log))
@@ -221,19 +216,6 @@ def _aftermath(ctx: Context, way: Entrance, marks: Marks, *, lost: bool) -> Afte
     if marks.end is not None and way.target.oom_kills is None:
         return Aftermath()
     return aftermath(ctx, way)
-
-
-def _deadline(marks: Marks, limit: float | None, check: Callable[[], None] | None) -> Callable[[], float]:
-    """The program has its time from when it was started; OpenSSH ends later only where something it left there holds on to it."""
-    seconds = math.inf if limit is None else limit + GRACE
-    at_most = time.monotonic() + CONNECT + ENDING + seconds
-
-    def deadline() -> float:
-        if check is not None:
-            check()
-        return at_most if marks.began is None else min(at_most, marks.began + seconds + LATE)
-
-    return deadline
 
 
 def _end(ctx: Context, way: Entrance, token: str) -> None:
