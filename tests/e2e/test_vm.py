@@ -28,7 +28,13 @@ ROOT = pytest.param("root", marks=pytest.mark.skipif(not ALL, reason="only make 
 WORDS = ("--engine", "vm", "--cpus", "1", "--memory", "512M", "--mode", "deny", "--allow", "web.example.test")
 """Of the `create` of a machine."""
 
-REFUSED = """
+ASKING = """
+allowed() {
+  tries=0
+  until curl -sS -m 60 "$1"; do
+    [ $((tries += 1)) -lt 30 ] || break
+  done
+}
 refused() {
   tries=0
   while said=$(curl -sS -m 60 -o /dev/null -w '%{http_code}' "$1"); [ "$said" = 000 ]; do
@@ -37,9 +43,9 @@ refused() {
   echo "$said"
 }
 """
-"""Defines `refused URL`, which prints the status of a refusal.
+"""Defines `allowed URL`, which prints what is answered, and `refused URL`, which prints the status of a refusal.
 
-The gateway resets a connection that has said nothing in its time, as a guest may that is emulated on a busy machine: it tries again then.
+The gateway resets a connection that has said nothing in its time, as a guest may that is emulated on a busy machine: they try again then.
 """
 
 # What a guest's root can do to its network card that a process in a namespace sandbox cannot.
@@ -169,7 +175,7 @@ def check_copy(person: Person, made_key: str, secret: Path) -> None:
     words = ("create", "copy", "--from", "then", "--wait-timeout", f"{WITHIN}s")
     person.ok(*words, timeout=WITHIN)
     check_disk(person, "copy", secret)
-    script = f"{REFUSED}cat kept /etc/hostname /etc/machine-id; refused http://evil.example.test/"
+    script = f"{ASKING}cat kept /etc/hostname /etc/machine-id; refused http://evil.example.test/"
     done = inside(person, "copy", script)
     kept, name, own, code = done.stdout.splitlines()
     assert (kept, name, code) == ("kept", "copy", "403"), done
@@ -192,7 +198,7 @@ def check_crash(person: Person) -> None:
     assert status(person, "machine")["pid"] == pid
     again = inside(person, "machine", "cat /proc/sys/kernel/random/boot_id")
     assert (len(boot), again.stdout) == (37, boot), again
-    assert inside(person, "machine", f"{REFUSED}refused http://crash.example.test/").stdout == "403\n"
+    assert inside(person, "machine", f"{ASKING}refused http://crash.example.test/").stdout == "403\n"
 
 
 @pytest.mark.vm
@@ -216,12 +222,12 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
 
         script = """
         cat /proc/1/comm; hostname
-        curl -sS -m 60 http://web.example.test/ || echo "failed $?"
+        allowed http://web.example.test/
         refused http://evil.example.test/
         refused http://203.0.113.9/
         echo kept > kept; sync
         """
-        done = inside(person, "machine", REFUSED + script)
+        done = inside(person, "machine", ASKING + script)
         lines = done.stdout.splitlines()
         assert lines[:2] == ["systemd", "machine"], done
         assert '"line": "GET / HTTP/1.1"' in done.stdout, done
