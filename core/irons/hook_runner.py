@@ -102,7 +102,8 @@ class HookRunner:
         try:
             with self._bounded():
                 for info, answer in self._host.answers("irons_ask", self._settings, question=question):
-                    if answer is not None:
+                    # What is not a text is none: to make it one may raise, and here that would end the process.
+                    if isinstance(answer, str) and answer:
                         self._answered(question.id, info.name, str(answer)[:LONGEST_ANSWER])
         finally:
             self._answered(question.id, "", "")

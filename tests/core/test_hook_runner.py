@@ -99,6 +99,40 @@ def test_plugins_hear_events_and_steps(host: PluginHost, irons_env: dict[str, st
     assert begun == [7, 9]
 
 
+class Answers:
+    """A plugin that has an answer to each question."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    @hookimpl
+    def irons_ask(self) -> object:
+        """Answer."""
+        return self._answer
+
+
+class Speechless:
+    """What can't be made a text."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_what_is_not_a_text_is_no_answer(host: PluginHost, irons_env: dict[str, str]) -> None:
+    """Of a plugin that returns something else, or an empty text, nothing is passed on, and those after it are asked."""
+    for number, answer in enumerate((Speechless(), "", 7, "once")):
+        host.register(Answers(answer), f"plugin{number}")
+    answers: list[tuple[str, str, str]] = []
+    runner = HookRunner(
+        host,
+        load({}, irons_env),
+        lambda _: None,
+        answered=lambda question, by, said: answers.append((question, by, said)),
+    )
+    runner.run(lines({"question": {"id": "q_1", "may": ["once"]}}))
+    assert answers == [("q_1", "plugin3", "once"), ("q_1", "", "")]
+
+
 def test_a_plugin_that_fails_costs_one_warning(
     host: PluginHost, irons_env: dict[str, str], told: list[str]
 ) -> None:

@@ -58,7 +58,7 @@ class _Asked:
         self.found, self.may = found, may
 
     def take(self, answer: tuple[str, str] | None) -> None:
-        """Take the first answer, with who gave it; None for no answer from plugins that are exchanged."""
+        """Take the first answer, with who gave it; None for no answer from plugins that had no time for it."""
         if not self.found.done():
             self.found.set_result(answer)
 
@@ -124,7 +124,7 @@ class HookFeed:
 
         Returns:
             The plugin that first gave an answer that `may` of the question has, and that answer; two empty texts where none did, or its
-            process ended. None where plugins were exchanged before they could answer.
+            process ended at this question. None where it ended, or plugins were exchanged, before they could answer.
         """
         identity = str(question["id"])
         if not self._hears:
@@ -201,16 +201,22 @@ class HookFeed:
             return False
         finally:
             self._hears = False
-            self._questions.clear()
-            for asked in self._asked.values():
-                # What a process ended at is not repeated.
-                asked.take(None if changed.done() else ("", ""))
+            self._let_go(exchanged=changed.done())
             for each in (changed, *work):
                 each.cancel()
             for problem in await asyncio.gather(changed, *work, return_exceptions=True):
                 if isinstance(problem, Exception):
                     _log.warning("the process of plugins: %s: %s", type(problem).__name__, problem)
             await asyncio.shield(_end(process))
+
+    def _let_go(self, *, exchanged: bool) -> None:
+        """Give up the questions of a process that is over: they are asked again, but for the one that it may have ended at."""
+        queued = {str(each["id"]) for each in self._questions}
+        self._questions.clear()
+        begun = (name for name, each in self._asked.items() if name not in queued and not each.found.done())
+        last = None if exchanged else next(begun, None)
+        for name, asked in self._asked.items():
+            asked.take(("", "") if name == last else None)
 
     async def _hooks_of(self, process: Process) -> Sequence[str] | None:
         """The hooks that plugins implement; None where the process did not say."""
@@ -270,11 +276,11 @@ class HookFeed:
                     self._begun = int(told["event"])
 
     def _take_answer(self, question: str, by: str, said: str) -> None:
-        """Take an answer to a question; an empty one says that all plugins are done."""
+        """Take an answer to a question; an empty one of no plugin says that all are done."""
         asked = self._asked.get(question)
         if asked is None:
             return
-        if said and said not in asked.may:
+        if (by or said) and said not in asked.may:
             _log.warning("plugin %s, irons_ask: %r is not an answer that it may give", clean(by), clean(said))
         else:
             asked.take((by, said))

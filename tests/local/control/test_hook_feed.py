@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +62,9 @@ def irons_lifecycle(change):
 """
 
 
+PROCESS = (sys.executable, "-m", "irons_local.hooks")
+
+
 @dataclass
 class Log:
     """An audit log with pages as the control plane gives them."""
@@ -90,7 +93,7 @@ class Log:
 class Stage:
     """A feed with a plugin directory, a log, and what the plugin wrote."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, command: Sequence[str]) -> None:
         self.log = Log()
         self.plugins = place / "config" / "irons" / "plugins"
         self.plugins.mkdir(parents=True)
@@ -112,7 +115,6 @@ class Stage:
             "IRONS_KEEPER": "8",
         }
         environ.pop("IRONS_PLUGINS", None)
-        command = [sys.executable, "-m", "irons_local.hooks"]
         self.feed = HookFeed(self.log.page, environ, lambda: command, pause=0.01, look_every=0.05)
 
     def write(self, text: str = PLUGIN) -> None:
@@ -159,11 +161,11 @@ class Stage:
         return [each[1] for each in self.said if each[0] == "event"]
 
 
-def play(place: Path, scene: Callable[[Stage], Awaitable[None]]) -> None:
-    """Run a scene with the feed at work."""
+def play(place: Path, scene: Callable[[Stage], Awaitable[None]], command: Sequence[str] = PROCESS) -> None:
+    """Run a scene with the feed at work, and a process of its own where a command starts it."""
 
     async def run() -> None:
-        stage = Stage(place)
+        stage = Stage(place, command)
         work = asyncio.create_task(stage.feed.run())
         try:
             await scene(stage)
@@ -214,6 +216,72 @@ def test_a_crash_costs_the_event_that_caused_it(
         assert "the process of plugins ended (3)" in caplog.text
 
     play(tmp_path, scene)
+
+
+ASKED = """
+import json, os
+from irons import hookimpl
+
+OUT = open(os.environ["HOOK_OUT"], "a")
+GO = os.open(os.environ["HOOK_GO"], os.O_RDONLY)
+
+
+@hookimpl
+def irons_ask(question):
+    OUT.write(json.dumps(["asked", question.id]) + "\\n")
+    OUT.flush()
+    if question.id == "q_crash":
+        os.read(GO, 1)
+        os._exit(3)
+    return "hour"
+"""
+
+
+def test_a_crash_costs_the_question_that_caused_it(tmp_path: Path) -> None:
+    """Of the questions that a process had, those that it did not begin are to be asked again; the next process answers them."""
+
+    async def scene(stage: Stage) -> None:
+        def ask(identity: str) -> asyncio.Task[tuple[str, str] | None]:
+            return asyncio.create_task(stage.feed.ask({"id": identity, "may": ["hour"]}))
+
+        stage.write(ASKED)
+        await stage.until(lambda: stage.feed.hears_questions)
+        first = ask("q_crash")
+        await stage.until(lambda: ["asked", "q_crash"] in stage.said)
+        others = [ask("q_1"), ask("q_2")]
+        # Each is with the feed before the process ends.
+        await asyncio.sleep(0)
+        stage.release()
+        assert await first == ("", "")
+        assert await asyncio.gather(*others) == [None, None]
+        await stage.until(lambda: stage.feed.hears_questions)
+        assert await ask("q_1") == ("hears", "hour")
+
+    play(tmp_path, scene)
+
+
+ANSWERS = """
+import json, sys
+
+print(json.dumps({"hooks": ["irons_ask"]}), flush=True)
+for line in sys.stdin:
+    question = json.loads(line)["question"]["id"]
+    for by, answer in (("empty", ""), ("unknown", "always"), ("good", "hour"), ("", "")):
+        print(json.dumps({"question": question, "by": by, "answer": answer}), flush=True)
+"""
+
+
+def test_an_empty_or_unknown_answer_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer of a plugin after the one that gave it counts; it is logged."""
+
+    async def scene(stage: Stage) -> None:
+        stage.write()
+        await stage.until(lambda: stage.feed.hears_questions)
+        assert await stage.feed.ask({"id": "q_1", "may": ["hour"]}) == ("good", "hour")
+        for each in ("empty, irons_ask: ''", "unknown, irons_ask: 'always'"):
+            assert f"{each} is not an answer that it may give" in caplog.text.replace('"', "'")
+
+    play(tmp_path, scene, [sys.executable, "-c", ANSWERS])
 
 
 def test_a_plugin_that_is_behind_is_told_what_it_lost(

@@ -157,7 +157,7 @@ def test_two_looks_at_once_each_have_their_own_questions() -> None:
         async def caught_up() -> None:
             """Nothing was recorded."""
 
-        book = QuestionBook(cast("Store", store), caught_up)
+        book = QuestionBook(cast("Store", store), caught_up, lambda: "abc")
         nothing = QuestionDetails(new=True, refused=0, below=(), below_count=0, marks=())
         a, b, c = (QuestionAbout(each, "sb_1", canonical_host(f"{each}.example"), 443, 1) for each in "abc")
         looks: list[asyncio.Task[Any]] = []
@@ -180,6 +180,42 @@ def test_two_looks_at_once_each_have_their_own_questions() -> None:
     run(work())
 
 
+def test_a_look_at_some_questions_forgets_none_of_the_others() -> None:
+    """Details are looked up once while a question is open, whoever asks for others in between, and again where it is asked later."""
+
+    async def work() -> None:
+        store, open_ids = SlowStore(), {"a", "b"}
+
+        async def caught_up() -> None:
+            """Nothing was recorded."""
+
+        book = QuestionBook(cast("Store", store), caught_up, lambda: open_ids)
+        nothing = QuestionDetails(new=True, refused=0, below=(), below_count=0, marks=())
+        a, b = (QuestionAbout(each, "sb_1", canonical_host(f"{each}.example"), 443, 1) for each in "ab")
+
+        async def look(*questions: QuestionAbout) -> int:
+            """Look, and give how often the database was read until then."""
+            looking = asyncio.ensure_future(book.of(questions))
+            while not looking.done():
+                await asyncio.sleep(0)
+                for each in store.reads:
+                    if not each.done():
+                        each.set_result({"a": nothing, "b": nothing})
+            assert {*looking.result()} == {each.id for each in questions}
+            return len(store.reads)
+
+        assert await look(a, b) == 1
+        assert await look() == 1
+        assert await look(b) == 1
+        assert await look(a, b) == 1
+        open_ids.remove("a")
+        assert await look(b) == 1
+        open_ids.add("a")
+        assert await look(a, b) == 2
+
+    run(work())
+
+
 def test_what_was_recorded_a_moment_ago_is_known(logs: Logs) -> None:
     """A refusal right before the question is among what is shown of it, though no one has read the log since."""
 
@@ -187,7 +223,7 @@ def test_what_was_recorded_a_moment_ago_is_known(logs: Logs) -> None:
         logs.take()
 
     logs.write(open_record(host="a.test"), verdict_record(verdict="blocked", host="a.test", port=443))
-    book = QuestionBook(logs.store, caught_up)
+    book = QuestionBook(logs.store, caught_up, lambda: ())
     found = run(book.of([QuestionAbout("q", CELL, canonical_host("a.test"), 443, times.now())]))
     assert (found["q"].new, found["q"].refused) == (False, 1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from irons_local.control.egress.relays import looks_random, relay_of
@@ -66,15 +66,19 @@ class QuestionBook:
     Args:
         store: has the audit log.
         caught_up: has what was recorded until now taken into it.
+        open_ids: gives the ids of all open questions; of others nothing is kept.
     """
 
-    def __init__(self, store: Store, caught_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Store, caught_up: Callable[[], Awaitable[None]], open_ids: Callable[[], Collection[str]]
+    ) -> None:
         self._store = store
         self._caught_up = caught_up
+        self._open_ids = open_ids
         self._known: dict[str, QuestionDetails] = {}
 
     async def of(self, questions: Iterable[QuestionAbout]) -> Mapping[str, QuestionDetails]:
-        """Return the details of all open questions, by their ids.
+        """Return the details of open questions, by their ids.
 
         Raises:
             StoreError: the database failed.
@@ -85,9 +89,11 @@ class QuestionBook:
         if fresh:
             await self._caught_up()
         found = await self._store.read(lambda connection: details(connection, fresh)) if fresh else {}
-        together = {**found, **known}
-        self._known = seen = {each.id: together[each.id] for each in asked}
-        return seen
+        # Of two looks at once the first one counts.
+        together = {**found, **known, **self._known}
+        open_ids = {*self._open_ids()}
+        self._known = {name: each for name, each in together.items() if name in open_ids}
+        return {each.id: together[each.id] for each in asked}
 
 
 def details(connection: sqlite3.Connection, questions: Iterable[QuestionAbout]) -> dict[str, QuestionDetails]:

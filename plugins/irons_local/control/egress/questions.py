@@ -175,7 +175,7 @@ class QuestionDesk:
     ) -> None:
         self._workers, self._egress, self._store = workers, egress, store
         self._log = QuestionLog(store)
-        self._book = QuestionBook(store, caught_up)
+        self._book = QuestionBook(store, caught_up, self._ids)
         self.watchers = Watchers(workers.watch, hold, clock)
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
@@ -297,6 +297,9 @@ class QuestionDesk:
         left = tuple(each for each in self._open.get(question.cell, ()) if each.id != identity)
         self._put(question.cell, left, self._others.get(question.cell, 0))
         return done
+
+    def _ids(self) -> set[str]:
+        return {each.id for asked in self._open.values() for each in asked}
 
     def _find(self, identity: str) -> CellQuestion | None:
         return next((each for asked in self._open.values() for each in asked if each.id == identity), None)
