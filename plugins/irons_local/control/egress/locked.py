@@ -1,4 +1,4 @@
-"""What no API key of the role `user` may do to rules and modes: all of it, also of its own sandboxes, would widen what an admin has set.
+"""What an API key of the role `user` may not do to rules and modes, also of its own sandboxes: all that would widen what an admin has set.
 
 The rules and the mode of all sandboxes are an admin's. A rule of one sandbox only adds to them, and a deny rule of all sandboxes wins over it.
 What would go round them is checked where rules and modes are written, in the transaction that writes them, so that no way there is left out.
@@ -34,11 +34,12 @@ def check_scope(sandbox: StoredSandbox | None) -> None:
         raise forbidden(f"{sandbox.name} was not created with this key", _ASK_ADMIN)
 
 
-def check_mode(mode: str | None) -> None:
+def check_mode(mode: str | None, *, copied: bool = False) -> None:
     """Refuse the mode `warn` to a sandbox of its own: it lets pass what the rules of all sandboxes forbid.
 
     Args:
         mode: None follows the mode of all sandboxes, which an admin sets.
+        copied: it is that of a copy.
 
     Raises:
         HttpError: 403.
@@ -47,7 +48,9 @@ def check_mode(mode: str | None) -> None:
         raise forbidden(
             "a key of the role user does not set the mode warn, which lets pass what rules forbid; "
             "deny, ask, or no mode of its own",
-            "irons egress mode account --sandbox NAME has it follow the mode of all sandboxes",
+            "a copy has the mode of what is copied, unless --mode deny or --mode ask is given"
+            if copied
+            else "irons egress mode account --sandbox NAME has it follow the mode of all sandboxes",
         )
 
 

@@ -56,7 +56,7 @@ def insert_all(
     """
     for each in new:
         sandbox = replace(each.sandbox, creator=ORIGIN.get().key_id or "")
-        locked.check_mode(sandbox.mode)
+        locked.check_mode(sandbox.mode, copied=bool(each.origin))
         locked.check_rules(each.rules, (*never, *unasked.of(connection, rules.ACCOUNT)))
         if sandbox.snapshot:
             # In this transaction: from now on its removal is refused.
