@@ -43,6 +43,13 @@ def see(screen: AskScreen, now: float, width: int = 80, height: int = 24) -> lis
     return lines
 
 
+def read(screen: AskScreen, now: float, width: int = 80, height: int = 24) -> list[str]:
+    """What is drawn of a pane at this moment, and looked at for long."""
+    lines = see(screen, now, width, height)
+    screen.settle(now + SETTLED)
+    return lines
+
+
 @pytest.mark.parametrize(("key", "answer"), [("o", "once"), ("s", "stop"), ("h", "hour"), ("n", "no")])
 def test_one_key_answers(key: str, answer: Answer) -> None:
     """The answer carries the id of the question that was drawn."""
@@ -55,7 +62,7 @@ def test_for_good_wants_a_second_key(key: str, answer: Answer, verb: str) -> Non
     screen = shown("a")
     assert screen.key(key) is None
     told = [verb, "a.example:443", f"for box, while box exists: {key} again; any other key leaves it"]
-    assert see(screen, 1.0)[-3:] == told
+    assert read(screen, 1.0)[-3:] == told
     assert screen.key(key) == KeyAnswer("q_a", answer)
     screen.key(key)
     assert screen.key("x") is None
@@ -69,22 +76,24 @@ def test_all_sandboxes_want_a_second_key_and_a_third() -> None:
     surely = ["every sandbox there is and every one made later may reach", "a.example:443"]
     for leaving in ("A", "a", "x", "y"):
         assert screen.key("A") is None
-        assert see(screen, 1.0)[-3:] == told
+        assert read(screen, 1.0)[-3:] == told
         if leaving != "A":
             assert screen.key(leaving) is None
             assert screen.key("y") is None
+            read(screen, 1.0)
             continue
         assert screen.key("A") is None
-        assert see(screen, 1.0)[-3:-1] == surely
+        assert read(screen, 1.0)[-3:-1] == surely
         assert screen.takes("y")
         assert screen.key("A") is None
         assert not screen.takes("y")
         assert screen.key("y") is None
-    see(screen, 1.0)
+        read(screen, 1.0)
+    read(screen, 1.0)
     screen.key("A")
-    see(screen, 1.0)
+    read(screen, 1.0)
     screen.key("A")
-    see(screen, 1.0)
+    read(screen, 1.0)
     assert screen.key("y") == KeyAnswer("q_a", "always", everywhere=True)
 
 
@@ -94,6 +103,36 @@ def test_what_was_not_drawn_takes_no_second_key() -> None:
     for _ in range(9):
         assert screen.key("A") is None
         assert screen.key("y") is None
+
+
+@pytest.mark.parametrize("key", ["a", "N", "A", "p"])
+def test_a_rule_is_put_by_no_key_that_came_with_it(key: str) -> None:
+    """The second key counts once the rule was on the terminal as long as a question must be; a key that came too soon leaves the rule there."""
+    screen = in_preset("deb.debian.org")
+    assert screen.key(key) is None
+    rule = see(screen, 9.0)[-3:]
+    screen.settle(9.0 + SETTLED / 2)
+    for now in (9.1, 9.2):
+        assert screen.key(key) is None
+        lines = see(screen, now)
+        assert lines[-4:-1] == rule
+        assert "too soon" in lines[-1]
+    # Where there is room for the rule alone, that is what is shown.
+    rows = next(rows for rows in range(2, 24) if see(screen, 9.3, height=rows)[2:][-3:] == rule)
+    assert "too soon" not in "".join(screen.lines(80, rows))
+    see(screen, 9.4)
+    screen.settle(9.4 + SETTLED)
+    screen.key("x")
+    assert screen.key(key) is None
+    read(screen, 10.0)
+    put = screen.key(key)
+    if key == "A":
+        assert put is None
+        see(screen, 11.0)
+        assert screen.key("y") is None
+        assert "every sandbox" in " ".join(read(screen, 11.1))
+        put = screen.key("y")
+    assert put is not None
 
 
 @pytest.mark.parametrize("width", [30, 40, 80])
@@ -119,7 +158,7 @@ def test_a_preset_is_taken_by_a_second_key() -> None:
     screen = in_preset("deb.debian.org", "security.debian.org")
     assert "    preset debian, 2 hosts: p shows and takes it" in see(screen, 1.0)
     assert screen.key("p") is None
-    assert see(screen, 1.0, width=100)[-4:] == [
+    assert read(screen, 1.0, width=100)[-4:] == [
         "allow preset debian",
         "deb.debian.org security.debian.org",
         "for box, while box exists. What can be sent there: The names that are asked for.",
@@ -136,12 +175,50 @@ def test_no_host_of_a_preset_is_taken_unseen(width: int, height: int) -> None:
     hosts = tuple(f"host-{number}-{'x' * 30}.example" for number in range(9))
     screen = in_preset(*hosts, sends="")
     assert screen.key("p") is None
-    lines = see(screen, 1.0, width, height)
-    screen.settle(1.0 + SETTLED)
+    lines = read(screen, 1.0, width, height)
     taken = screen.key("p")
     shown_text = "".join("".join(lines).split())
     assert (taken is not None) == all(host in shown_text for host in hosts)
     assert (taken is not None) or any("no room" in line or len(lines) < 2 for line in lines)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 24), (30, 24), (30, 10), (20, 6), (80, 5)])
+@pytest.mark.parametrize("keys", ["aa", "NN", "AAy", "wwhh", "wwaa", "wwAAy"])
+def test_no_rule_is_put_that_was_cut(keys: str, width: int, height: int) -> None:
+    """Its pattern is on the terminal whole, with the `*.` that a wider one begins with, or no key puts it; where it goes on is indented."""
+    screen = AskScreen()
+    host = f"a.{'b' * 60}.{'c' * 60}.example.com"
+    settled(
+        screen, QuestionPage((OpenQuestion("q_a", "box", f"{host}:443", host=host, port=443),), watched=True)
+    )
+    lines: list[str] = []
+    for key in keys[:-1]:
+        assert screen.key(key) is None
+        lines = read(screen, 1.0, width, height)
+    put = screen.key(keys[-1])
+    pattern = f"*.{'c' * 60}.example.com:443" if keys[0] == "w" else f"{host}:443"
+    assert (put is not None) or height < 24
+    if put is not None:
+        assert pattern in "".join("".join(lines).split())
+        assert put.pattern == (pattern if keys[0] == "w" else None)
+        at = next(
+            at
+            for at, line in enumerate(lines)
+            if line and not line.startswith(" ") and pattern.startswith(line)
+        )
+        assert all(line.startswith("  ") for line in lines[at + 1 : at + 1 + len(pattern) // width])
+
+
+def test_a_wider_pattern_is_shown_whole() -> None:
+    """It is not cut when it is taken either; where it has no room, that is said."""
+    screen = AskScreen()
+    host = f"a.{'b' * 60}.example.com"
+    settled(
+        screen, QuestionPage((OpenQuestion("q_a", "box", f"{host}:443", host=host, port=443),), watched=True)
+    )
+    screen.key("w")
+    assert f"*.{'b' * 60}.example.com:443" in "".join("".join(see(screen, 1.0, width=40)).split())
+    assert "no room to show" in " ".join(see(screen, 1.0, width=40, height=6))
 
 
 def test_nothing_is_the_default() -> None:
@@ -243,7 +320,7 @@ def test_a_second_key_is_for_the_same_question() -> None:
     screen.key("a")
     settled(screen, page("b"))
     assert screen.key("a") is None
-    see(screen, 1.0)
+    read(screen, 1.0)
     assert screen.key("a") == KeyAnswer("q_b", "always")
 
 
@@ -275,18 +352,19 @@ def test_it_fits_and_keeps_the_right_of_a_name(width: int, height: int, names: l
 
 
 def test_what_a_second_key_does_is_in_sight() -> None:
-    """The owner of a long name is on the right and is not cut off; floods of many sandboxes leave the rule where it is."""
+    """A long name is there whole, or no rule is; floods of many sandboxes leave the rule where it is."""
     name = f"www.google.com.{'a' * 60}.{'b' * 60}.evil"
     screen = settled(AskScreen(), page(name, others={f"s{number}": 9 for number in range(30)}))
     assert screen.key("a") is None
     for width, height in ((80, 24), (40, 10), (40, 5)):
         lines = screen.lines(width, height)
         assert len(lines) <= height
-        there = next(
-            at for at, line in enumerate(lines) if line.startswith("…") and line.endswith(".evil.example:443")
-        )
-        assert lines[there - 1] == "allow"
-        assert lines[there + 1].startswith("for box")
+        if height == 5:
+            assert lines[-2:] == ["no room to show what a key would answer,", "so none does"]
+            continue
+        there = lines.index("allow")
+        ends = next(at for at, line in enumerate(lines) if line.startswith("for box"))
+        assert "".join(line.strip() for line in lines[there + 1 : ends]) == f"{name}.example:443"
     assert "  and more of 27 further sandboxes" in screen.lines(80, 24)
 
 
@@ -331,9 +409,9 @@ def test_a_rule_that_was_not_drawn_is_not_put() -> None:
     settled(screen)
     assert screen.key("a") is None
     screen.answered("b.example:443 is allowed")
-    see(screen, 2.0)
+    read(screen, 2.0)
     assert screen.key("a") is None
-    see(screen, 3.0)
+    read(screen, 3.0)
     assert screen.key("a") == KeyAnswer("q_a", "always")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
+from functools import partial
 from typing import Any
 
+from irons.asking.screen import SETTLED
 from irons.testing import FakeApi
 from tests.repl.terminal import Terminal
 
@@ -44,3 +47,31 @@ def press(screen: Terminal, key: str, seen: str, *, between: str = "j") -> None:
         # With one question `j` chooses the same.
         screen.send(between)
         screen.until(lambda: not re.search(SOON, screen.text))
+
+
+def put_rule(screen: Terminal, fake: FakeApi, *steps: tuple[str, str], done: str, between: str = "j") -> None:
+    """Press the key of each step once what the one before shows was read, and the last key again, or `y` for all, until the rule is put.
+
+    Nothing is answered before. Where a key came too soon, the rule is left and all begins again, with more time to read.
+    """
+    given = answers(fake)
+    reading = SETTLED
+    (key, shown), *more = steps
+    while True:
+        press(screen, key, shown, between=between)
+        for then, seen in (*more, ("y" if key == "A" else key, done)):
+            assert answers(fake) == given
+            screen.until(partial(_is_over, time.monotonic() + reading))
+            screen.send(then)
+            screen.until(rf"{seen}|{SOON}")
+            if re.search(SOON, screen.text):
+                break
+        else:
+            return
+        reading *= 2
+        screen.send(between)
+        screen.until(lambda: not re.search(SOON, screen.text))
+
+
+def _is_over(at: float) -> bool:
+    return time.monotonic() >= at

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 from irons.testing import FakeApi
-from tests.repl.asking import press, put
+from tests.repl.asking import press, put, put_rule
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -30,10 +30,7 @@ def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:
     assert gone("new")
     put(fake, "other")
     screen.until(r"> other\.example:443")
-    press(screen, "a", r"a\s+again")
-    assert not gone("other")
-    screen.send("a")
-    screen.until(r"is allowed for\s+agent-1")
+    put_rule(screen, fake, ("a", r"a\s+again"), done=r"is allowed for\s+agent-1")
     assert gone("other")
     assert [call.body for call in fake.calls if call.method == "POST"][-1] == {"answer": "always"}
     assert any("watch" in call.query and "idle" in call.query for call in fake.calls)

@@ -258,6 +258,7 @@ def test_what_a_menu_lies_over_is_not_answered(desk: Desk) -> None:
         assert desk.server.answers == []
         assert desk.type(key("a")) == []
         desk.draw()
+        desk.wait(SETTLED)
     assert desk.server.answered.wait(60)
     assert desk.server.answers == [("q_a", "always")]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from irons.testing import FakeApi, faults
-from tests.repl.asking import answers, end, press, put
+from tests.repl.asking import answers, end, press, put, put_rule
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -121,10 +121,8 @@ def test_for_good_and_wider_want_a_second_key(asking: Terminal, fake: FakeApi) -
     asking.until(r"> www\.new\.example:443")
     asking.send("w")
     asking.until(r"\*\.new\.example:443\nevery name below new\.example")
-    press(asking, "N", r"deny\n\*\.new\.example:443\nfor agent-1, while agent-1 exists: N again")
-    assert answers(fake) == []
-    asking.send("N")
-    asking.until(r"irons: \*\.new\.example:443 is denied for agent-1")
+    rule = r"deny\n\*\.new\.example:443\nfor agent-1, while agent-1 exists: N again"
+    put_rule(asking, fake, ("N", rule), done=r"irons: \*\.new\.example:443 is denied for agent-1")
     assert answers(fake) == [("/questions/q_www.new", {"answer": "never", "pattern": "*.new.example:443"})]
 
 
@@ -186,14 +184,15 @@ def test_a_preset_is_taken_whole(asking: Terminal, fake: FakeApi) -> None:
     asking.until(r"\? agent-1: pypi\.org:443")
     asking.send("\x1bOQ")
     asking.until(r"> pypi\.org:443\n(.*\n)*? +preset pypi, 2 hosts: p shows and takes it")
-    press(
+    put_rule(
         asking,
-        "p",
-        r"allow preset pypi\npypi\.org files\.pythonhosted\.org\nfor agent-1, while agent-1 exists\. What can",
+        fake,
+        (
+            "p",
+            r"allow preset pypi\npypi\.org files\.pythonhosted\.org\nfor agent-1, while agent-1 exists\. What can",
+        ),
+        done=r"irons: pypi\.org, files\.pythonhosted\.org are allowed for agent-1",
     )
-    assert answers(fake) == []
-    asking.send("p")
-    asking.until(r"irons: pypi\.org, files\.pythonhosted\.org are allowed for agent-1")
     ((path, body),) = answers(fake)
     assert (path, body["answer"]) == ("/questions/q_pypi", "always")
     assert body["patterns"] == ["pypi.org", "files.pythonhosted.org"]
@@ -210,12 +209,13 @@ def test_all_sandboxes_are_asked_for_once_more(asking: Terminal, fake: FakeApi) 
     asking.until(lambda: asking.line_of_cursor() == "irons> y" and "> new.example" not in asking.text)
     asking.send("\x1bOQ")
     asking.until(r"> new\.example:443")
-    press(asking, "A", r"allow\nnew\.example:443\nfor all sandboxes, not agent-1 alone: A again")
-    asking.send("A")
-    asking.until(r"every sandbox there is and every one made later may reach\nnew\.example:443\ny puts it")
-    assert answers(fake) == []
-    asking.send("y")
-    asking.until(r"irons: new\.example:443 is allowed for all sandboxes")
+    put_rule(
+        asking,
+        fake,
+        ("A", r"allow\nnew\.example:443\nfor all sandboxes, not agent-1 alone: A again"),
+        ("A", r"every sandbox there is and every one made later may reach\nnew\.example:443\ny puts it"),
+        done=r"irons: new\.example:443 is allowed for all sandboxes",
+    )
     asking.until(lambda: asking.line_of_cursor() == "irons> y")
     assert answers(fake) == [("/questions/q_new", {"answer": "always", "scope": "account"})]
 
@@ -233,10 +233,13 @@ def test_a_long_line_hides_no_rule(terminal: Open, fake: FakeApi) -> None:
     screen.send(CHORD)
     screen.until(r"> h0\.example:443\n +agent-1: 1 waiting")
     # It has no wider pattern, which takes the note off.
-    press(screen, "a", r"allow\nh0\.example:443\nfor agent-1, while agent-1 exists: a again", between="w")
-    assert answers(fake) == []
-    screen.send("a")
-    screen.until(r"irons: h0\.example:443 is allowed for agent-1")
+    put_rule(
+        screen,
+        fake,
+        ("a", r"allow\nh0\.example:443\nfor agent-1, while agent-1 exists: a again"),
+        done=r"irons: h0\.example:443 is allowed for agent-1",
+        between="w",
+    )
     assert answers(fake) == [("/questions/q_h0", {"answer": "always"})]
 
 

@@ -30,7 +30,7 @@ KEYS: Final[dict[str, Answer]] = {
 }
 SETTLED = 0.5
 """Seconds for which a question must have been drawn, with no key waiting at their end, before one answers it: what was typed before it
-came is not an answer, however late it is read."""
+came is not an answer, however late it is read. So it is with a rule, and the key that puts it."""
 NOT_TRIED = "asked by the agent, no connection was made"
 """What there is to say of a question that no connection put."""
 MOST_WORDS = 3
@@ -39,9 +39,10 @@ GOES_ON = "| "
 """Begins each further line of it, so that none reads as one of irons."""
 MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
+_INDENT = "  "
 _LEAST = 2
 """Lines that the chosen question takes."""
-TOO_SOON = "that key came too soon after the question; press it again"
+TOO_SOON = "that key came too soon after what it answers; press it again"
 NO_ROOM = "no room to show what a key would answer, so none does"
 WIDER = "w"
 """The key that takes the next wider pattern, and after the widest the host alone again."""
@@ -63,6 +64,7 @@ class _Begun(NamedTuple):
 
     wanted: KeyAnswer
     key: str
+    text: str
 
 
 class AskScreen:
@@ -80,16 +82,17 @@ class AskScreen:
     def __init__(self, of: str = "") -> None:
         self._of = f", {of}" if of else ""
         self._page = QuestionPage()
-        # Since when the chosen question has been drawn as that, and whether a key may be for it.
+        # Since when the chosen question, or the rule of a second key, has been drawn as that, and whether a key may be for it.
         self._drawn: float | None = None
         self._settled = False
         self._second: _Begun | None = None
-        # The rule that has been drawn, and what of the last picture must be on the terminal before a key counts.
-        self._seen: _Begun | None = None
+        # What of the last picture must be on the terminal before a key counts.
         self._needed: tuple[str, ...] = ()
         # The wider patterns of the chosen question once they were asked for, and which of them is taken; 0 is none.
         self._wider: tuple[str, ...] = ()
         self._width = 0
+        # What was said of the one that is taken.
+        self._widened = ""
         self._sent = ""
         self.chosen = ""
         self.note = ""
@@ -149,12 +152,11 @@ class AskScreen:
         if not self._needed:
             self.hidden()
             return
-        self._seen = self._second
         if self._drawn is None and self.chosen:
             self._drawn = now
 
     def settles_in(self, now: float) -> float | None:
-        """Seconds until keys answer the chosen question, where none is typed before; None where time alone changes nothing."""
+        """Seconds until keys answer the chosen question, or put the rule that is shown, where none is typed before; None where time alone changes nothing."""
         if self._drawn is None or self._settled:
             return None
         return max(0.0, self._drawn + SETTLED - now)
@@ -166,7 +168,7 @@ class AskScreen:
 
     def hidden(self) -> None:
         """The picture is not on the terminal any more: what is typed until the next one answers nothing."""
-        self._drawn, self._settled, self._seen, self._needed = None, False, None, ()
+        self._drawn, self._settled, self._needed = None, False, ()
 
     def takes(self, typed: str) -> bool:
         """Tell whether a key is for the list, where others close it."""
@@ -176,7 +178,7 @@ class AskScreen:
 
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
-        seen, self._seen, self._second, self.note = self._seen, None, None, ""
+        begun, self._second, self.note = self._second, None, ""
         if typed in LEAVING:
             self.left = True
         elif typed in DOWN:
@@ -186,26 +188,34 @@ class AskScreen:
         elif typed == WIDER and self.chosen:
             self._widen()
         elif typed in ANSWERING:
-            return self._answer(typed, seen)
+            return self._answer(typed, begun)
         return None
 
-    def _answer(self, typed: str, seen: _Begun | None) -> KeyAnswer | None:
-        """Take a key that answers; `seen` is the rule that the terminal has."""
+    def _answer(self, typed: str, shown: _Begun | None) -> KeyAnswer | None:
+        """Take a key that answers; `shown` is the rule that it may put."""
         question = self.question
-        begun = seen if seen is not None and typed == seen.key else None
+        begun = shown if shown is not None and typed == shown.key else None
         wanted = begun.wanted if begun is not None else self._begin(typed, question)
         if question is None or wanted is None:
             return None
         if not self._settled:
             self.note = TOO_SOON if self._needed else NO_ROOM
+            if begun is not None and self._needed:
+                # The rule stays: the same key puts it a moment later.
+                self._second, self.note = begun, f"{begun.text}\n{TOO_SOON}"
         elif begun is None and wanted.is_shown_first:
-            self._second, self.note = _Begun(wanted, typed), rule_text(question, wanted, typed)
+            self._show_rule(_Begun(wanted, typed, rule_text(question, wanted, typed)))
         elif wanted.everywhere and typed != SURELY:
-            self._second, self.note = _Begun(wanted, SURELY), surely_text(question, wanted, SURELY)
+            self._show_rule(_Begun(wanted, SURELY, surely_text(question, wanted, SURELY)))
         else:
             self._sent = wanted.id
             return wanted
         return None
+
+    def _show_rule(self, begun: _Begun) -> None:
+        """Show a rule. As with a question, no key puts it that was typed before it was seen."""
+        self._second, self.note = begun, begun.text
+        self._drawn, self._settled = None, False
 
     def _begin(self, typed: str, question: OpenQuestion | None) -> KeyAnswer | None:
         """The answer that a key begins; None where it begins none."""
@@ -222,7 +232,7 @@ class AskScreen:
 
     def answered(self, note: str) -> None:
         """Say what an answer did; in the place of a rule that was to be put by a second key."""
-        self._second, self._seen, self.note = None, None, note
+        self._second, self.note = None, note
 
     def lines(self, width: int, height: int) -> list[str]:
         """What the pane shows, as lines that fit. The chosen question and the rule of a second key are there, or no key answers."""
@@ -269,11 +279,14 @@ class AskScreen:
         return lines
 
     def _foot(self, width: int, height: int) -> tuple[list[str], bool]:
-        """What there is to say of the last key, and whether there is room. A rule is not shown in part."""
-        if self._second is None:
-            return _folded(self.note, width), True
-        rule = _folded(self.note, width, whole=self._second.wanted.preset is not None)
-        return (rule, True) if len(rule) <= height else (_folded(NO_ROOM, width), False)
+        """What there is to say of the last key, and whether there is room. A rule, or a wider pattern, is not shown in part."""
+        whole = self._second is not None or (bool(self.note) and self.note == self._widened)
+        note = _folded(self.note, width, whole=whole)
+        if not whole or len(note) <= height - _LEAST:
+            return note, True
+        # What is said below the rule gives way to it.
+        rule = _folded(self._second.text, width, whole=True) if self._second is not None else note
+        return (rule, True) if len(rule) <= height - _LEAST else (_folded(NO_ROOM, width), False)
 
     def _details(self, width: int) -> list[str]:
         """What is known of the chosen question."""
@@ -306,7 +319,8 @@ class AskScreen:
         # A pattern has a line of its own, as names do.
         pattern = self._wider[self._width - 1]
         below = pattern.removeprefix("*.").rpartition(":")[0]
-        self.note = f"wider:\n{pattern}\nevery name below {below}; s h a N put it, w goes on"
+        self.note = f"wider:\n{pattern}\nevery name below {below}; s h a N put it, A for all, w goes on"
+        self._widened = self.note
 
     def _pattern(self, answer: Answer) -> str | None:
         """The wider pattern that was taken, for answers that are rules."""
@@ -351,12 +365,12 @@ def _keys(width: int) -> list[str]:
 
 
 def _folded(text: str, width: int, *, whole: bool = False) -> list[str]:
-    """Fold a text at its blanks; a word that is too long is cut on its left, or with `whole` goes on in the next line."""
+    """Fold a text at its blanks; a word that is too long is cut on its left, or with `whole` goes on in the next line, indented."""
     lines: list[str] = []
     for part in text.split("\n"):
         line = ""
         words = part.split(" ")
-        for word in [row for each in words for row in rows(each, width)] if whole else words:
+        for word in [row for each in words for row in _in_rows(each, width)] if whole else words:
             if line and cells(line) + 1 + cells(word) > width:
                 lines.append(line)
                 line = ""
@@ -364,3 +378,11 @@ def _folded(text: str, width: int, *, whole: bool = False) -> list[str]:
         if line:
             lines.append(line)
     return lines
+
+
+def _in_rows(word: str, width: int) -> list[str]:
+    """A word as rows: each but the first is indented, so that it does not look like another word."""
+    if cells(word) <= width or width <= 2 * len(_INDENT):
+        return list(rows(word, width))
+    first, *more = rows(word, width - len(_INDENT))
+    return [first, *(f"{_INDENT}{row}" for row in more)]
