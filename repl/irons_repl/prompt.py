@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
 import time
 from collections import deque
@@ -200,11 +202,10 @@ class Prompt:
             editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,
             enable_open_in_editor=True,
             tempfile_suffix=".irons",
-            enable_suspend=True,
             search_ignore_case=True,
             multiline=True,
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
-            key_bindings=bindings(self._refused, self._open_questions, self._chords),
+            key_bindings=bindings(self._refused, self._open_questions, self._chords, self._suspend),
             bottom_toolbar=self._toolbar,
             cursor=DynamicCursorShapeConfig(self._cursor_shape),
             style=COLOURED if colour else PLAIN,
@@ -339,6 +340,14 @@ class Prompt:
             self._is_running = resting
             if self._questions is not None:
                 self._questions.rest(resting=resting)
+
+    def _suspend(self) -> None:
+        """Leave the terminal to the shell until `fg`: no one could answer there, and the title is what it was."""
+        self._rest(resting=True)
+        try:
+            os.kill(0, signal.SIGTSTP)
+        finally:
+            self._rest(resting=False)
 
     def _ring(self) -> None:
         """Take what is new of the questions, with a bell for one that is."""

@@ -19,6 +19,7 @@ from irons.asking.ringing import QUIET, Ringing
 from irons.asking.screen import SETTLED, AskScreen
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import OpenQuestion, QuestionPage
+from irons.presets.offers import PresetOffers
 
 
 def asked(sandbox: str, host: str, port: int = 443) -> OpenQuestion:
@@ -269,3 +270,17 @@ def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:
     see(screen, 9.0)
     screen.settle(9.0 + SETTLED)
     assert screen.key("o") is not None
+
+
+def test_presets_that_fail_cost_no_question() -> None:
+    """What is asked is heard without them."""
+
+    def fail() -> PresetOffers:
+        raise RecursionError
+
+    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
+    follower = QuestionFollower(lambda: cast("Any", server), heard.put, offers=fail)
+    follower.want()
+    server.may_end.release(9)
+    assert heard.get(timeout=60).page == server.page
+    assert follower.stop(60)

@@ -220,3 +220,16 @@ def test_a_plugin_that_fails_while_it_is_read_costs_its_own_alone(run_irons: Run
     done = run_irons("egress", "preset", "list").ok()
     assert "pypi" in done.out
     assert "no file of hosts" in done.err
+
+
+def test_a_plugin_takes_no_place_of_ours_in_a_question(run_irons: Runner, own: FakeApi) -> None:
+    """A host of both has ours, whatever the plugin's is called; a host of the plugin's alone has that."""
+    about = {"sandbox_name": "box", "sandbox_id": "sb_1", "since": "2026-11-27T08:00:00Z", "port": 443}
+    own.questions = [{"id": f"q_{host}", "host": host, **about} for host in ("pypi.org", "evil.example")]
+    hosts = ("pypi.org", "evil.example")
+    theirs = Preset("a", "2026-01-02", "All.", "", tuple(PresetHost(each, "", "") for each in hosts))
+    run_irons("ask", "--list").ok()
+    assert run_irons.host is not None
+    run_irons.host.register(Desk(theirs), "desk")
+    found = run_irons("ask", "--list", "-o", "json").ok().json()
+    assert {each["id"]: each["preset"] for each in found} == {"q_pypi.org": "pypi", "q_evil.example": "a"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
+from irons.asking.screen import SETTLED
 from irons.testing import FakeApi
-from tests.repl.asking import press, put, put_rule
+from tests.repl.asking import answers, press, put, put_rule
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -54,3 +56,26 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: Open, fake: FakeApi) -
     assert screen.raw.index(b"\x1b[?7l") < screen.raw.index(b"nothing is asked")
     assert screen.raw.index(b"> new.example:443") < screen.raw.index(b"\x1b[?7h")
     assert screen.modes() == screen.modes_before
+
+
+def test_a_resize_is_seen_at_once_and_a_key_is_for_the_picture_after_it(
+    terminal: Open, fake: FakeApi
+) -> None:
+    """The pane fills the new size though nothing is heard; a key of before the new picture answers nothing."""
+    fake.mode = "ask"
+    screen = terminal("ask", columns=40, rows=20)
+    long = "b" * 50
+    put(fake, long)
+    screen.until(r"> …b+\.example:443")
+    screen.resize(90, 20)
+    screen.until(rf"> {long}\.example:443")
+    until = time.monotonic() + 2 * SETTLED
+    screen.until(lambda: time.monotonic() >= until)
+    os.kill(screen.pid, signal.SIGSTOP)
+    screen.resize(50, 20)
+    screen.send("o")
+    os.kill(screen.pid, signal.SIGCONT)
+    screen.until(r"> …b+\.example:443")
+    screen.send("q")
+    assert screen.ended() == 0
+    assert answers(fake) == []

@@ -307,3 +307,25 @@ def test_a_server_that_is_gone_asks_nothing(asking: Terminal, fake: FakeApi) -> 
     fake.fail(faults.dropped(), times=10**6)
     asking.until(r"new\.example:443 of agent-1 can't be answered now: ")
     asking.until(lambda: asking.line_of_cursor() == "irons> lis")
+
+
+@pytest.mark.parametrize("face", ["", "watch"])
+def test_the_shell_has_its_title_while_the_face_is_suspended(
+    terminal: Open, fake: FakeApi, face: str
+) -> None:
+    """After Ctrl-Z it is what it was before, and `fg` counts the questions again."""
+    fake.mode = "ask"
+    put(fake, "new")
+    screen = terminal(argv=["bash", "--norc", "--noprofile", "-i"], env={"PS1": "here> "})
+    screen.until("here>")
+    screen.send(f"irons {face}\r")
+    screen.until(lambda: screen.raw.count(TITLE + b"(1?) agent-1\x1b\\") == 1)
+    screen.send("\x1a")
+    screen.until(lambda: screen.line_of_cursor().endswith("here>"))
+    assert screen.raw.count(TITLE + b"\x1b\\" + GIVEN_BACK) == 1
+    screen.send("fg\r")
+    screen.until(lambda: screen.raw.count(KEPT + TITLE + b"(1?) agent-1\x1b\\") == 2)
+    screen.send("\x04" if not face else "q")
+    screen.until(lambda: screen.line_of_cursor().endswith("here>"))
+    screen.send("exit\r")
+    assert screen.ended() == 0

@@ -185,12 +185,13 @@ class QuestionFollower:
             self._hear(QuestionsHeard(self._offered(api.questions()), api))
 
     def _offered(self, page: QuestionPage) -> QuestionPage:
-        """The questions with their presets."""
+        """The questions with their presets; without any where these fail, since a question is worth more than they are."""
         if self._offers is None or not page.questions:
             return page
-        with self._found:
+        with self._found, suppress(Exception):
             self._presets = self._presets or self._offers()
             return self._presets.page(page)
+        return page
 
     def _hear(self, heard: QuestionsHeard) -> bool:
         """Tell what a look gave; return whether that was wanted: not once the last sandbox has left mode ask, nor while a command runs."""

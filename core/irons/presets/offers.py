@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def offers_of(host: PluginHost, settings: Settings, say: Callable[[str], None]) -> PresetOffers:
     """Return what finds the preset of a question, among those of irons and of plugins; `say` hears which is left out."""
     from irons.presets.collecting import presets
+    from irons.presets.known_sets import OURS
 
-    return PresetOffers(presets(host, settings, say).values())
+    # No plugin's set stands in the place of one of ours, whatever its name is.
+    return PresetOffers(sorted(presets(host, settings, say).values(), key=lambda preset: preset not in OURS))
 
 
 class PresetOffers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import termios
 import threading
 import time
@@ -18,6 +19,7 @@ from irons.asking.screen import AskScreen
 from irons.errors import IronsError
 from irons.terminal.cells import cut
 from irons.text import clean
+from irons_plugins.ssh.openssh.signals import handling
 from irons_plugins.ssh.openssh.subprocess import Signalled, ended_by_signals
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ class _Following:
             heard, self._heard = self._heard, None
             return heard
 
+    def wake(self) -> None:
+        """Ring with nothing new."""
+        os.write(self._ring, b"!")
+
     def close(self) -> None:
         """Follow no more; what a look on its way rings is left to it."""
         if self._follower.stop(POLL):
@@ -70,7 +76,7 @@ def show(api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay
     write = streams.stdout.write
     write(ENTER)
     try:
-        with ended_by_signals():
+        with ended_by_signals(), handling(signal.SIGWINCH, lambda *_: follower.wake()):
             tty.setcbreak(keys)
             _take_no_suspension(keys)
             _take_keys(api, streams, keys, follower)
@@ -92,13 +98,14 @@ def _take_no_suspension(keys: int) -> None:
 
 
 def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following) -> None:
-    screen, trouble, drawn = AskScreen(), "", ""
+    screen, trouble = AskScreen(), ""
+    drawn = ("", get_terminal_size())
     while not screen.left:
-        columns, rows = get_terminal_size()
+        size = columns, rows = get_terminal_size()
         lines = screen.lines(columns, rows - (1 if trouble else 0))
         text = CLEAR + "\r\n".join([*([cut(trouble, columns)] if trouble else []), *lines])
-        if text != drawn:
-            drawn = text
+        if (text, size) != drawn:
+            drawn = (text, size)
             streams.stdout.write(text)
             streams.stdout.flush()
         now = time.monotonic()
@@ -123,6 +130,10 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following) -> N
             if not typed:
                 return
             follower.pressed()
+            if get_terminal_size() != size:
+                # The picture of that key is not the terminal's any more.
+                screen.hidden()
+                continue
             wanted = screen.key(typed)
             if wanted is not None:
                 try:

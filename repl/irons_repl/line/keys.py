@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
 from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching, vi_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -17,13 +17,19 @@ LONGEST = 16_384
 """Characters that one line takes. What is longer belongs into a file: every key would be slow."""
 
 
-def bindings(refused: Callable[[int], None], questions: Callable[[], None], chords: AskChords) -> KeyBindings:
+def bindings(
+    refused: Callable[[int], None],
+    questions: Callable[[], None],
+    chords: AskChords,
+    suspend: Callable[[], None],
+) -> KeyBindings:
     """Return the bindings.
 
     Args:
         refused: Hears how many characters would not fit.
         questions: Opens the questions.
         chords: The keys that do.
+        suspend: Leaves the terminal to the shell that started this, and returns once that gives it back.
     """
     keys = KeyBindings()
     in_line = has_focus(DEFAULT_BUFFER) & ~is_searching
@@ -51,6 +57,11 @@ def bindings(refused: Callable[[int], None], questions: Callable[[], None], chor
         if menu is not None and buffer.working_index == before:
             buffer.complete_state = menu
             buffer.complete_previous(count=event.arg)
+
+    @keys.add("c-z")
+    def _suspend(_: KeyPressEvent) -> None:
+        """Suspend the prompt."""
+        run_in_terminal(suspend)
 
     @keys.add("f4")
     def _f4(event: KeyPressEvent) -> None:

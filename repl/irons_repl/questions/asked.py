@@ -123,7 +123,7 @@ class AskedQuestions:
         self._settling = Settling(self._screen, keys, around.later, clock)
         self._title = QuestionTitle(around.write, on=has_title)
         chords = around.chords
-        functions = {*chords.functions, VI} if not chords.functions else chords.functions
+        functions = chords.functions or (VI,)
         self._chords = {
             *((Keys.Escape, each) for each in chords.alts),
             *((Keys(each),) for each in functions),
@@ -174,7 +174,9 @@ class AskedQuestions:
         """Take what the follower heard; return whether that is worth a bell."""
         new = False
         rings = self._rings.is_set()
-        self._rings.clear()
+        if rings:
+            # One that is set after the look stays for the next.
+            self._rings.clear()
         while self._news:
             heard = self._news.popleft()
             self._api = heard.api

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -186,6 +188,7 @@ class WatchView:
         self._app.output.flush()
 
     def _drawn(self) -> None:
+        self._title.show(self._state.asked.page)
         if self._state.shown == "asked":
             self._settling.drawn()
         else:
@@ -219,12 +222,18 @@ class WatchView:
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
-        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        keys.add("c-z")(lambda _: run_in_terminal(self._suspend))
         for key, name in NAMED.items():
             keys.add(key, eager=True)(lambda _, name=name or key: self._press(name))
         keys.add(Keys.Any)(self._typed)
         keys.add(Keys.BracketedPaste)(lambda event: self._state.paste(event.data))
         return keys
+
+    def _suspend(self) -> None:
+        """Leave the terminal to the shell until `fg`, with the title that it had."""
+        self._title.restore()
+        self._state.asked.hidden()
+        os.kill(0, signal.SIGTSTP)
 
     def _typed(self, event: KeyPressEvent) -> None:
         if len(event.data) == 1 and event.data.isprintable():
@@ -249,7 +258,7 @@ class WatchView:
             ).start()
 
     def _change(self, effect: Apply | Undo) -> None:
-        """RuleEdit rules, in a thread of its own, and show what came of it."""
+        """Change rules, in a thread of its own, and show what came of it."""
         try:
             if isinstance(effect, Apply):
                 text, change = apply(self._api, effect.proposal)
