@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -96,6 +97,27 @@ def test_a_full_disk_is_told(env: dict[str, str], fake_api: FakeApi, words: str)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [("config path", 0), ("no-such-command", 2)])
+def test_a_full_pipe_that_does_not_block_is_waited_for(env: dict[str, str], words: str, code: int) -> None:
+    """Where another process has set a pipe so, and its reader is slow, an answer and an error are whole all the same."""
+    wanted = subprocess.run([*IRONS, *words.split()], env=env, capture_output=True, timeout=60, check=False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, b"." * 4096)
+    with os.fdopen(reading, "rb") as pipe:
+        with subprocess.Popen([*IRONS, *words.split()], env=env, stdout=writing, stderr=writing) as process:
+            os.close(writing)
+            # Without a wait it ends here.
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            out = pipe.read()
+        assert process.returncode == wanted.returncode == code
+    assert out[filled:] == wanted.stdout + wanted.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -1,0 +1,44 @@
+"""stdout and stderr of this process, where they wait until there is room."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def wait_for_room() -> None:
+    """Have what is written to stdout and stderr wait until there is room.
+
+    OpenSSH's client, and others, set what they write to not to block. That holds for all who share the open file, such as a pipe that
+    several commands of a shell write to: where it was full, Python would lose what it has.
+    """
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _waiting(sys.stdout)
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _waiting(sys.stderr)
+
+
+def _waiting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Waiting(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Waiting(io.FileIO):
+    """A descriptor that is written to, however long that takes."""
+
+    def write(self, data: Buffer, /) -> int:
+        while (count := super().write(data)) is None:
+            import select
+
+            select.select([], [self], [])
+        return count
