@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from irons.context import Context
+from irons.files import digest
 from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.connect.connect_info import entrance
-from irons_plugins.ssh.connect.kept import end_all, end_kept, over_kept
+from irons_plugins.ssh.connect.kept import end_all, end_kept, existing, over_kept
 
 from .conftest import Irons, Sshd, until
 
@@ -294,3 +296,27 @@ def test_removing_a_key_ends_the_connections_that_are_kept(
     assert (done.returncode, b"no longer opens one" in done.stderr) == (0, True)
     assert sockets(into) == []
     until(lambda: ended(pid))
+
+
+def test_a_burst_of_calls_does_not_remove_a_connection(into: Irons, fake_api: FakeApi) -> None:
+    """A master for which as many calls wait as it lets wait is one that listens."""
+    settings = load({}, into.env)
+    directory = Path(into.env["XDG_RUNTIME_DIR"]) / "irons" / "ssh"
+    directory.mkdir(parents=True, mode=0o700)
+    path = directory / f"{digest(settings.api_url, 'one')[:10]}-0"
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listening.bind(str(path))
+        listening.listen(0)
+        with pytest.raises(BlockingIOError):
+            connect_on(str(path), opened)
+        assert existing(settings, "one", 60) == path
+    path.unlink()
+
+
+def connect_on(path: str, opened: contextlib.ExitStack) -> None:
+    """Connect until no more may wait."""
+    while True:
+        one = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        one.setblocking(False)
+        one.connect(path)

@@ -7,6 +7,8 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess as processes
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from irons.errors import IronsError
-from irons_plugins.ssh.openssh import subprocess
+from irons_plugins.ssh.openssh import mux, subprocess
 from irons_plugins.ssh.openssh.child import PIPE
 from irons_plugins.ssh.openssh.exit_codes import CONNECTION_LOST, SESSION_KILLED
 from irons_plugins.ssh.openssh.mux import (
@@ -320,3 +322,70 @@ def test_a_killed_session_closes_the_connection(master: Master) -> None:
     master.thread.join(WITHIN)
     assert gone == [b""]
     close_pipes(session)
+
+
+def test_a_master_that_many_wait_for_is_tried_again(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux refuses a connection at once where as many wait as the master lets wait; that is not a master that is gone."""
+    master.listening.listen(0)
+    with contextlib.ExitStack() as waiting:
+        count = fill(master.path, waiting)
+
+        def pause(_: float) -> None:
+            for _ in range(count):
+                master.listening.accept()[0].close()
+            master.serve(lambda connection: send(connection, OPENED, EXITED))
+
+        monkeypatch.setattr(time, "sleep", pause)
+        session = opened(master)
+    assert session is not None
+    close_pipes(session)
+    assert session.wait() == 7
+
+
+def fill(path: str, waiting: contextlib.ExitStack) -> int:
+    """Connect as often as a listener lets callers wait; return how often."""
+    count = 0
+    while True:
+        one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        one.setblocking(False)
+        try:
+            one.connect(path)
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+@pytest.mark.process
+def test_a_session_has_its_witness_at_the_same_master(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another process took the socket's place between the two connections, nothing is asked of either."""
+    other = f"{master.path}-other"
+    listens = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", listens, other]
+    with processes.Popen(argv, stdin=processes.PIPE, stdout=processes.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        take = master._take
+
+        def taken(connection: socket.socket) -> None:
+            Path(other).replace(master.path)
+            take(connection)
+
+        monkeypatch.setattr(master, "_take", taken)
+        master.serve(lambda _: None)
+        assert opened(master) is None
+        assert master.thread is not None
+        master.thread.join(WITHIN)
+        assert master.command is None
+
+
+def test_a_master_that_hangs_at_the_end_is_lost(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that closes the session and never answers the witness does not hold the call up for good."""
+    monkeypatch.setattr(mux, "_ALIVE_WITHIN", SOON)
+    monkeypatch.setattr(master, "_answer", lambda: None)
+    master.serve(lambda connection: send(connection, OPENED, EXITED))
+    session = opened(master)
+    assert session is not None
+    close_pipes(session)
+    assert session.wait() == CONNECTION_LOST

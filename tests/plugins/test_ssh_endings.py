@@ -96,6 +96,8 @@ def test_an_end_that_only_openssh_tells() -> None:
     assert concluded("began", code=143).sentence.startswith("exit code 143: killed by signal 15 (TERM), or")
     # A closed pipe is why the mark did not come through.
     assert concluded("began", code=141) == SshEnding(141)
+    # There is no signal 126, and a program that ended with 255 has this code here.
+    assert concluded("began", code=254) == SshEnding(254)
     told = failed(concluded("began", code=3, unwritten="no room"))
     assert told == "what the program wrote can't be written to stdout (no room); it ended with code 3"
     assert failed(concluded("began", "ended 0 no", code=0, unwritten="no room")).endswith("with code 0")

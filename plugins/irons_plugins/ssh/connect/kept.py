@@ -208,6 +208,9 @@ def _answers(place: _Place, within: float = _END_WITHIN) -> bool:
                 sock.connect(f"/proc/self/fd/{directory}/{place.name}")
             finally:
                 os.close(directory)
+        except BlockingIOError:
+            # It listens, and as many wait already as may.
+            return True
         except OSError:
             return False
     return True

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from irons_plugins.ssh.openssh.marks import Marks
 
 
+_LAST_SIGNAL = 64
+"""Linux has no signal after it (signal(7))."""
+
 _AFTER_LOGIN = "client_loop: "
 """Begins what OpenSSH logs of a connection that breaks off once a session is asked for."""
 
@@ -175,8 +178,9 @@ def _unreported(marks: Marks, code: int, limit: float) -> ProgramEnd | None:
         return None
     if limit and code == OUT_OF_TIME:
         return ProgramEnd(code, "time")
-    # A closed pipe is what killed it then, and shells print nothing for that.
-    return ProgramEnd(code, "maybe" if code > 128 and code != 128 + signal.SIGPIPE else "no")
+    # A closed pipe is what killed it then, and shells print nothing for that. 254 is not a signal's: it may stand for 255.
+    is_signal = 128 < code <= 128 + _LAST_SIGNAL and code != 128 + signal.SIGPIPE
+    return ProgramEnd(code, "maybe" if is_signal else "no")
 
 
 def _failure(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import array
 import contextlib
+import math
 import os
 import socket
 import struct
+import time
 from typing import IO
 
 from irons.errors import IronsError
@@ -24,6 +26,10 @@ EXIT_MESSAGE, ALIVE, SESSION_OPENED = 0x80000004, 0x80000005, 0x80000006
 _REQUEST = 1
 _NO_ESCAPES = 0xFFFFFFFF
 _KILLED = -9
+_LOOK_EVERY = 0.01
+_ALIVE_WITHIN = 60.0
+"""Seconds that a master has for the answer that it lives; it answers at once."""
+
 _LARGEST = 1 << 16
 """Bytes of a message from the master; those that are read here have 12."""
 
@@ -100,6 +106,7 @@ class MuxSession:
         self._witness = _Control()
         self._exit: int | None = None
         self._code: int | None = None
+        self._answers_until = math.inf
 
     def fileno(self) -> int | None:
         """Return a descriptor that is readable when there is something to `wait` for; None once `wait` has its answer."""
@@ -117,11 +124,14 @@ class MuxSession:
                 self._watched = self._witness
                 self._witness.sock.settimeout(None)
                 self._witness.sock.sendall(hello() + alive_check())
-            self._witness.sock.settimeout(seconds)
+                self._answers_until = time.monotonic() + _ALIVE_WITHIN
+            left = max(0.0, self._answers_until - time.monotonic())
+            self._witness.sock.settimeout(left if seconds is None else min(seconds, left))
             while not lives and (message := self._witness.received()):
                 lives = message[0] == ALIVE
         except (TimeoutError, BlockingIOError):
-            return None
+            if time.monotonic() < self._answers_until:
+                return None
         except OSError:
             pass
         self._end((SESSION_KILLED if self._exit is None else self._exit) if lives else CONNECTION_LOST)
@@ -153,16 +163,14 @@ class MuxSession:
             self._end(_KILLED)
 
     def connect(self, path: str, within: float) -> bool:
-        """Connect to a master; False where it does not greet, or speaks another version. Raises `OSError`."""
-        self._session.sock.settimeout(within)
-        self._session.sock.connect(path)
+        """Connect to a master; False where it does not greet, speaks another version, or another has its place. Raises `OSError`."""
+        _connect(self._session.sock, path, within)
         self._session.sock.sendall(hello())
         first = self._session.received()
         if first is None or first[0] != HELLO or first[1][:4] != struct.pack(">I", VERSION):
             return False
-        self._witness.sock.settimeout(within)
-        self._witness.sock.connect(path)
-        return True
+        _connect(self._witness.sock, path, within)
+        return _listener(self._session.sock) == _listener(self._witness.sock)
 
     def ask(self, line: str, descriptors: tuple[int, int, int], within: float) -> bool:
         """Ask the master, which has greeted, for the session; False where it refuses.
@@ -190,6 +198,28 @@ class MuxSession:
         if answer is None:
             self._end(CONNECTION_LOST)
         return answer is None or answer[0] == SESSION_OPENED
+
+
+def _connect(sock: socket.socket, path: str, within: float) -> None:
+    """Connect; where as many wait already as the listener lets wait, Linux refuses at once, and it is tried again."""
+    until = time.monotonic() + within
+    sock.settimeout(within)
+    while True:
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_EVERY)
+        else:
+            return
+
+
+def _listener(sock: socket.socket) -> int:
+    """Return the process that listens at the other end (unix(7), SO_PEERCRED)."""
+    size = struct.calcsize("iII")
+    pid, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(pid)
 
 
 def _unanswered(how: str) -> IronsError:
