@@ -176,3 +176,17 @@ def test_a_local_backend_that_is_down_stays_down(irons_env: dict[str, str]) -> N
     host = PluginHost(env=env)
     with pytest.raises(LocalError, match="is down"):
         host.backend("local", load({}, env))
+
+
+def test_no_rule_of_a_destroyed_sandbox_stays_on_hand(
+    settings: Settings, own_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the server has no such sandbox, its rules and their ends are gone from what is on hand."""
+    own_api.add("one")
+    own_api.sandboxes["one"].rules.append({"pattern": "c.example", "list": "allow", "until": "stop"})
+    monkeypatch.setenv("IRONS_SANDBOX", "one")
+    assert refreshing.main() == 0
+    assert held(settings, "rules") == {"one c.example": "allowed"}
+    del own_api.sandboxes["one"]
+    assert refreshing.main() == 0
+    assert held(settings, "rules") == {}

@@ -146,6 +146,16 @@ def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> N
     assert b"\x1b[?1049l" in screen.raw
 
 
+def test_a_killed_view_pops_no_title_where_it_changes_none(terminal: Open) -> None:
+    """With titles switched off the one that the shell may have kept stays with the shell."""
+    screen = terminal("watch", env={"IRONS_TERMINAL_TITLE": "off"})
+    screen.until("No connections yet")
+    os.kill(screen.pid, signal.SIGKILL)
+    screen.ended()
+    screen.until(lambda: screen.raw.endswith(b"\x1b[?25h") and b"\x1b[?1049l" in screen.raw)
+    assert b"\x1b[23;2t" not in screen.raw
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_view_and_the_prompt_around_it(terminal: Open, number: int) -> None:
     """The view restores the terminal when its program is signalled to end."""

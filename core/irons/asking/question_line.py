@@ -23,12 +23,12 @@ def question_line(page: QuestionPage, width: int, how: str = "") -> str:
     Args:
         page: The open questions.
         width: The characters that it may take.
-        how: What opens them, such as a key.
+        how: What opens them, such as a key; not shown where there is none that it could open.
     """
     asked = by_sandbox(page)
     if not asked:
         return ""
-    tail = f" [{how}]" if how else ""
+    tail = f" [{how}]" if how and page.questions else ""
     for named in range(min(len(asked), MOST_NAMED), 0, -1):
         for brief in (False, True):
             line = f"? {_named(asked, named, brief=brief)}{tail}"

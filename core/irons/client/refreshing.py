@@ -80,8 +80,13 @@ def refresh_domains(api: Api, settings: Settings, sandboxes: Iterable[str] = ())
     rules = api.rules()
     keep_rules(settings, None, rules.rules)
     for name in _scopes(settings, sandboxes):
-        with suppress(Unsupported, NotFound):
-            keep_rules(settings, name, api.rules(name).rules)
+        with suppress(Unsupported):
+            try:
+                rules_of_it = api.rules(name).rules
+            except NotFound:
+                # It is destroyed, and its rules are.
+                rules_of_it = ()
+            keep_rules(settings, name, rules_of_it)
     domains = dict.fromkeys(rules.allowed, "allowed") | dict.fromkeys(rules.denied, "denied")
     for event in _latest(api, sandboxes):
         if event.host and event.host not in domains and len(domains) < MOST_DOMAINS:

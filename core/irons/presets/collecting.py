@@ -29,7 +29,7 @@ def presets(host: PluginHost, settings: Settings, say: Callable[[str], None]) ->
     A plugin's preset whose hosts are not patterns is left out, and `say` hears why.
     """
     found = {preset.name: preset for preset in OURS}
-    for info, answer in host.answers("irons_presets", settings):
+    for info, answer in host.answers("irons_presets", settings, warn=say):
         for preset, why in _checked(answer):
             if why or preset is None or preset.name in found:
                 name = clean(preset.name, limit=50) if preset is not None else "one of its presets"

@@ -125,6 +125,7 @@ class WatchView:
         self._questions = QuestionFollower(
             lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard)), offers=offers
         )
+        self._has_title = has_title
         self._title = QuestionTitle(self._write, on=has_title)
         self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
         self._app.after_render += lambda _: self._drawn()
@@ -138,7 +139,7 @@ class WatchView:
             Ended: A signal ended the program, of which the view may be but a part.
         """
         try:
-            with given_back(self._app.output), ended_by_signals(self._app):
+            with given_back(self._app.output, has_title=self._has_title), ended_by_signals(self._app):
                 error = self._app.run(pre_run=self._feed.start)
         except EOFError:
             return  # the terminal has gone

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 SCRIPT = r"""
 IFS= read -r over && exit
 stty "$1" <&1
-printf '\033[0m\033[?1049l\033[?2004l\033[?7h\033[?25h\033[23;2t'
+printf '\033[0m\033[?1049l\033[?2004l\033[?7h'
+[ -z "$2" ] || printf '\033[23;2t'
+printf '\033[?25h'
 """
-"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings, its first screen, and the title that it kept."""
+"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings, its first screen, and with a second argument the title that it kept."""
 
 
 @contextmanager
-def given_back(output: Output) -> Iterator[None]:
-    """Have a small process next to this one restore the terminal if this one is killed; without `stty` there is none.
+def given_back(output: Output, *, has_title: bool = False) -> Iterator[None]:
+    """Have a small process next to this one restore the terminal, with its title where that is changed, if this one is killed.
+
+    Without `stty` there is none.
 
     It has a session of its own, so that neither keys nor the end of this process's group reach it.
     """
-    guard = _guard(output)
+    guard = _guard(output, has_title=has_title)
     try:
         yield
     finally:
@@ -32,7 +36,7 @@ def given_back(output: Output) -> Iterator[None]:
             guard.communicate(b"over\n")
 
 
-def _guard(output: Output) -> subprocess.Popen[bytes] | None:
+def _guard(output: Output, *, has_title: bool) -> subprocess.Popen[bytes] | None:
     try:
         terminal = output.fileno()
         saved = (
@@ -41,7 +45,7 @@ def _guard(output: Output) -> subprocess.Popen[bytes] | None:
             .strip()
         )
         return subprocess.Popen(
-            ("/bin/sh", "-c", SCRIPT, "irons-watch-guard", saved),
+            ("/bin/sh", "-c", SCRIPT, "irons-watch-guard", saved, "title" if has_title else ""),
             stdin=subprocess.PIPE,
             stdout=terminal,
             stderr=subprocess.DEVNULL,
