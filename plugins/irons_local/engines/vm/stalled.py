@@ -10,15 +10,19 @@ import logging
 import os
 from pathlib import Path
 
-from irons_local.disk_room import Room
+from irons_local.disk_room import RESERVE, Room
 from irons_local.engines.vm import qmp
 from irons_local.errors import EngineError
 
-NOTE = "the host's disk is full: the guest stands still, and goes on by itself once there is room"
 LOOK_EVERY = 5.0
 """Seconds between two looks at the room, and at most one try in each."""
 
 _WANTED = 16 << 20
+
+NOTE = (
+    "the host's disk is full: the guest stands still, and goes on by itself once "
+    f"{(RESERVE + _WANTED) >> 20} MiB are free, or less on a small disk"
+)
 _log = logging.getLogger(__name__)
 
 
