@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import httpx
@@ -69,6 +70,44 @@ def test_the_agent_asks_before_it_tries(person: Person, sandbox: str) -> None:
         asker.kill()
 
 
+def answer(screen: Terminal, key: str, said: str) -> None:
+    """Press a key in an open list until it counts."""
+    while not re.search(said, screen.text):
+        screen.send(key)
+        screen.until(rf"too\s+soon|{said}")
+        if re.search(r"too\s+soon", screen.text):
+            # With one question it chooses the same.
+            screen.send("j")
+            screen.until(lambda: not re.search(r"too\s+soon", screen.text))
+
+
+def answers(person: Person, sandbox: str) -> list[tuple[str, str]]:
+    """The answers in the change log, with the face that gave each."""
+    changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
+    asked = [each for each in changes if each["what"] == "question-answered"]
+    return [(each["after"]["answer"], each["claimed_face"]) for each in asked]
+
+
+def test_the_live_view_answers(person: Person, sandbox: str) -> None:
+    """`watch` counts as watching: the question is above its hosts, `!` and one letter let the program through, and the view shows it."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    words = [*person.lab.enter(user=person.user), *person.program, "audit", "watch", sandbox]
+    env = {**person.env, "TERM": "xterm-256color"}
+    with Terminal(words, env, columns=120, cwd=str(person.home)) as screen:
+        eventually(lambda: watched(person))
+        with person.start("exec", sandbox, "--", "sh", "-c", FETCH, stdout=subprocess.PIPE) as program:
+            screen.until(rf"\? {sandbox}: {HOST}:80 \[!\]")
+            screen.send("!")
+            screen.until(rf"irons ask: 1 open, of all sandboxes\n> {HOST}:80")
+            answer(screen, "h", rf"{HOST}:80 is allowed for an hour for {sandbox}")
+            assert program.wait(180) == 0
+        screen.send("q")
+        screen.until(rf"ALLOWED +{HOST}:80")
+        screen.send("q")
+        assert screen.ended() == 0
+    assert answers(person, sandbox) == [("hour", "watch")]
+
+
 def test_the_prompt_answers(person: Person, sandbox: str) -> None:
     """An open prompt counts as watching; the chord and one letter let the program through, while a line is being typed."""
     person.ok("egress", "mode", "ask", "--sandbox", sandbox)
@@ -83,13 +122,7 @@ def test_the_prompt_answers(person: Person, sandbox: str) -> None:
             screen.until(rf"\? {sandbox}: {host}")
             screen.send("\x1bOQ")
             screen.until(rf"> {host}")
-            while f"{host} is allowed until it stops for {sandbox}" not in screen.text:
-                screen.send("s")
-                screen.until(r"too soon|irons: \S+ is allowed until it stops")
-                if "too soon" in screen.text:
-                    screen.send("j")
-                    screen.until(lambda: "too soon" not in screen.text)
+            answer(screen, "s", rf"irons: {host} is allowed until it stops for {sandbox}")
             assert program.wait(180) == 0
         screen.until(lambda: screen.line_of_cursor() == "irons> status oshan")
-    changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
-    assert [each["after"]["answer"] for each in changes if each["what"] == "question-answered"] == ["stop"]
+    assert answers(person, sandbox) == [("stop", "prompt")]
