@@ -168,6 +168,38 @@ def test_the_choice_stays_with_its_host() -> None:
     assert view.state.drawn.host in view.hosts
 
 
+def test_the_first_host_is_chosen_once_the_rules_are_known() -> None:
+    """What needs a decision is on the screen, and chosen, also where the rules come later than the hosts; then the choice stays."""
+    view = View("alpha", rule("*.known.example", "allow"))
+    rules, view.state.standing = view.state.standing, KnownRules("alpha")
+    view.take(
+        view.event("new.example"), *(view.event(f"h{number}.known.example") for number in range(33))
+    ).calm()
+    assert view.hosts[0] == "h32.known.example"
+    view.state.standing = rules
+    lines = view.draw(80, 14)
+    assert "1 undecided · 1-" in lines[1]
+    assert lines[2].startswith("▸ ? new.example")
+    # What has moved the choice is a change: no key decides at once.
+    view.press("a")
+    assert "has just changed" in view.foot
+    view.take(view.event("newer.example")).calm()
+    assert view.hosts[:2] == ["newer.example", "new.example"]
+    assert view.state.drawn.host == "new.example"
+
+
+def test_a_choice_from_before_the_rules_stays() -> None:
+    """A host that a person has chosen stays chosen when the rules come."""
+    view = View("alpha", rule("*.known.example", "allow"))
+    rules, view.state.standing = view.state.standing, KnownRules("alpha")
+    view.take(view.event("new.example"), view.event("a.known.example"), view.event("b.known.example")).calm()
+    view.press("down")
+    view.state.standing = rules
+    view.calm()
+    assert view.hosts == ["new.example", "a.known.example", "b.known.example"]
+    assert view.state.drawn.host == "a.known.example"
+
+
 def test_filter_and_sort() -> None:
     """`/` shows what has a text or a verdict, in both lists; Esc shows all again; `s` goes through the orders."""
     view = View()

@@ -132,6 +132,8 @@ class ViewState:
     wanted: str = ""
     typing: bool = False
     selected: str | None = None
+    kept: bool = False
+    """Whether the choice stays with its host. Until the rules are known, or a key moves it, the first host is chosen."""
     at: int | None = None
     """The number of the chosen event; None follows the newest."""
     shown: Literal["lists", "event", "help", "asked"] = "lists"
@@ -147,6 +149,8 @@ class ViewState:
     undecided: int = 0
     """Hosts that need a decision, as of the last time that the list was put in order."""
     _ordered: float = float("-inf")
+    _ruled: bool = False
+    """Whether the rules were known when the list was put in order."""
     _moved: bool = True
     _answerable: bool = False
     """Whether the last picture showed that the question can be answered: a yes that was typed before decides nothing, however late it is read."""
@@ -167,7 +171,10 @@ class ViewState:
         """Return what a picture with room for so many hosts and events shows, and note it as drawn at `now`."""
         before = self.drawn
         self._put_in_order(now)
-        if self.selected not in self.order:
+        if not self.kept:
+            self.selected = self.order[0] if self.order else None
+            self.kept = self._ruled
+        elif self.selected not in self.order:
             # It made room, or the filter leaves it out: what takes its place is near it.
             at = min(before.top + _index(before.hosts, self.selected), len(self.order) - 1)
             self.selected = self.order[at] if self.order else None
@@ -212,11 +219,13 @@ class ViewState:
 
     def _put_in_order(self, now: float) -> None:
         # While a question is open the list stays as it is.
-        due = now - self._ordered >= RESORT and not self._moved and self.question is None
+        learned = self.standing.known and not self._ruled
+        due = (learned or now - self._ordered >= RESORT) and not self._moved and self.question is None
         if not self.order or due or self._ordered == float("-inf"):
             self.order = ordered(self.view, self.standing, self.sort, self.wanted)
             self.undecided = sum(self.standing.undecided(host) for host in self.view.hosts.values())
             self._ordered = now
+            self._ruled = bool(self.order) and self.standing.known
 
     def _again(self) -> None:
         """Put the list in order at the next picture: the person asked for another one."""
@@ -414,6 +423,7 @@ class ViewState:
         self._moved = True
         if self.focus == "hosts":
             if self.order:
+                self.kept = True
                 at = self.order.index(self.selected) if self.selected in self.order else 0
                 self.selected = self.order[max(0, min(len(self.order) - 1, at + by))]
             return
