@@ -123,6 +123,27 @@ def test_the_title_has_the_mode_and_its_exceptions() -> None:
     assert ("class:denied", "mode warn (log only)") in title(ViewState("alpha", mode=ModeFacts(mode="warn")))
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 160])
+@pytest.mark.parametrize("height", [5, 9, 10, 24])
+@pytest.mark.parametrize("wanted", ["h1", "a-department-of.example.com"])
+def test_the_filter_is_on_every_screen(width: int, height: int, wanted: str) -> None:
+    """At any size the list that is filtered says so; a long filter keeps its end."""
+    state = ViewState(mode=ModeFacts(mode="deny", differs={"beta": "warn"}), wanted=wanted)
+    state.model.take(event(f"h{number}.a-department-of.example.com", "blocked") for number in range(34))
+    above = "\n".join(shown(state, width, height)[:3])
+    kept = wanted if len(wanted) <= width - 3 else f"…{wanted[4 - width :]}"
+    assert f"  /{kept}" in above
+
+
+def test_a_narrow_title_keeps_what_the_list_shows() -> None:
+    """In 40 columns the totals have a line of their own, and the line below says what the list shows."""
+    state = ViewState("alpha", standing=KnownRules("alpha", []), mode=ModeFacts(mode="warn"))
+    state.model.take(event(f"h{number}.example", "blocked", cause="uncovered") for number in range(34))
+    assert shown(state, 40, 24)[1:3] == [" 0 allowed  34 denied", " 34 undecided · 1-9 of 34"]
+    state.wanted = "h3"
+    assert shown(state, 40, 24, 102.0)[2] == " 34 undecided · 1-5 of 5  /h3"
+
+
 def test_without_colour_the_bars_still_tell_verdicts_apart() -> None:
     """Denied parts of a bar have a pattern of their own."""
     state = ViewState()

@@ -15,8 +15,8 @@ from irons_repl.watch.state import Drawn, ViewState
 
 Fragments = list[tuple[str, str]]
 
-HEAD = 2
-"""Lines above the hosts: the title, and what the list shows."""
+TALL = 10
+"""Lines from which the totals get a line of their own where the title has no room for them."""
 
 LABELS = {"allowed": "ALLOWED", "denied": "DENIED", "warned": "WOULD-DENY"}
 STYLES = {"allowed": "class:allowed", "denied": "class:denied", "warned": "class:warned"}
@@ -40,13 +40,15 @@ MOST_FOOT = 6
 def picture(state: ViewState, width: int, height: int, now: float, *, colour: bool = True) -> list[Fragments]:
     """Return the view's lines, exactly `height` of them, none wider than `width`; the state takes note of what they show."""
     foot = _foot(state, width, now)[: max(1, min(MOST_FOOT, height - 3))]
-    asked = _asked(state, width) if height - len(foot) > HEAD + 1 else []
-    body = max(0, height - HEAD - len(asked) - len(foot))
+    title = _title(state, width)[: 2 if height >= TALL else 1]
+    head = len(title) + 1
+    asked = _asked(state, width) if height - len(foot) > head + 1 else []
+    body = max(0, height - head - len(asked) - len(foot))
     # Half of the room is the hosts', and what they leave the log's.
     hosts = max(1, (body - 1) // 2)
     shown = min(hosts, max(1, len(state.view.hosts)))
     drawn = state.lay_out(hosts, max(0, body - 1 - shown), now)
-    lines = [*_head(state, drawn, width), *asked]
+    lines = [*title, _about_list(state, drawn, width), *asked]
     if state.shown == "lists":
         lines += _lists(state, drawn, width, max(0, body), colour=colour)
     else:
@@ -56,8 +58,8 @@ def picture(state: ViewState, width: int, height: int, now: float, *, colour: bo
     return [_cut(line, width) for line in (*lines, *foot)][:height]
 
 
-def _head(state: ViewState, drawn: Drawn, width: int) -> list[Fragments]:
-    """The title with the totals, and what the list below shows."""
+def _title(state: ViewState, width: int) -> list[Fragments]:
+    """The title with the totals, which get a line of their own where it has no room for them."""
     what = clean(state.sandbox, limit=30) if state.sandbox else "all sandboxes"
     right = _totals(state.view.totals)
     # What does not answer may have changed its mode since.
@@ -74,10 +76,9 @@ def _head(state: ViewState, drawn: Drawn, width: int) -> list[Fragments]:
         left += [("", " "), *mode, ("", " ")]
     if state.held is not None:
         left.append(("class:warned", " paused "))
-    below = _about_list(state, drawn)
     room = width - _columns((*left, *right))
     if room > 0:
-        return [[*left, ("", " " * room), *right], below]
+        return [[*left, ("", " " * room), *right]]
     return [left, [("", " "), *right]]
 
 
@@ -91,19 +92,18 @@ def _columns(fragments: Sequence[tuple[str, str]]) -> int:
     return sum(len(text) for _, text in fragments)
 
 
-def _about_list(state: ViewState, drawn: Drawn) -> Fragments:
-    undecided = state.undecided
-    told: Fragments = []
-    if undecided:
-        told.append((UNDECIDED[0], f" {undecided} undecided"))
-    all_hosts, first = len(state.order), drawn.top + 1
-    if drawn.hosts:
-        shown = f"{first}-{drawn.top + len(drawn.hosts)} of {all_hosts}"
-        between = " ·" if undecided else ""
-        told.append(("class:dim", f"{between} {shown} hosts, {SORT_TITLES[state.sort]}"))
+def _about_list(state: ViewState, drawn: Drawn, width: int) -> Fragments:
+    """What the list shows: the most that fits; the filter always, and of a long one its end."""
+    undecided: Fragments = [(UNDECIDED[0], f" {state.undecided} undecided")] if state.undecided else []
+    between = " ·" if undecided else ""
+    place = f"{between} {drawn.top + 1}-{drawn.top + len(drawn.hosts)} of {len(state.order)}"
+    where: Fragments = [("class:dim", place)] if drawn.hosts else []
+    sort: Fragments = [("class:dim", f" hosts, {SORT_TITLES[state.sort]}")] if drawn.hosts else []
+    filtered: Fragments = []
     if state.wanted:
-        told.append(("bold", f"  /{clean(state.wanted)}"))
-    return told
+        filtered.append(("bold", f"  /{_tail(clean(state.wanted), max(1, width - 3))}"))
+    shown = ([*undecided, *where, *sort], [*undecided, *where], undecided)
+    return next(([*each, *filtered] for each in shown if _columns((*each, *filtered)) <= width), filtered)
 
 
 def _totals(totals: VerdictTotals) -> Fragments:
