@@ -93,6 +93,37 @@ def test_a_crash_names_the_plugin_and_the_command(
     assert "inside irons" not in found.err
 
 
+@pytest.mark.parametrize(("given", "code"), [(9, 9), ("no way", 1)])
+def test_a_handler_that_leaves_is_named_and_keeps_its_exit_code(
+    run_irons: Runner, bad: Install, given: object, code: int
+) -> None:
+    """`sys.exit` in a plugin is one line that names plugin, command and what it left with; the exit code is the plugin's."""
+    bad(leaving(given))
+    found = run_irons("boom")
+    assert (found.code, found.err) == (code, f"irons: plugin bad, command boom: SystemExit: {given}\n")
+
+
+@pytest.mark.parametrize("given", [0, None])
+def test_a_handler_that_leaves_without_a_failure_says_nothing(
+    run_irons: Runner, bad: Install, given: object
+) -> None:
+    """`sys.exit(0)` in a plugin is left to whoever runs the command."""
+    bad(leaving(given))
+    with pytest.raises(SystemExit) as caught:
+        run_irons("boom")
+    assert caught.value.code == given
+
+
+def leaving(given: object) -> Callable[..., Any]:
+    """A handler that leaves with this."""
+
+    def boom(ctx: object) -> None:
+        del ctx
+        raise SystemExit(given)
+
+    return boom
+
+
 def test_what_a_handler_means_to_say_is_said_as_it_is(run_irons: Runner, bad: Install) -> None:
     """An error of `irons.errors` is the handler's own message, with its exit code."""
 

@@ -116,6 +116,22 @@ def test_a_wrong_value_in_the_file_stops_that_plugin_alone(desk: Runner, fake_ap
     assert "one" in desk("list").ok().out
 
 
+def test_a_wrong_value_in_the_file_is_shown_as_wrong(desk: Runner) -> None:
+    """`config show` says what each invalid value is not and goes on, a secret one stays hidden, and `config get` refuses it alone."""
+    config(desk).parent.mkdir(parents=True)
+    config(desk).write_text("[plugins.desk]\nteam = 'red'\nseats = 'abc'\nmood = 'wild'\ntoken = 7\n")
+    assert rows(desk) == {
+        "plugins.desk.team": ("red", "config"),
+        "plugins.desk.seats": ("abc", "config, not a whole number"),
+        "plugins.desk.colours": ("red, green", "default"),
+        "plugins.desk.mood": ("wild", "config, not one of calm, loud"),
+        "plugins.desk.token": ("********", "config, not text"),
+    }
+    found = desk("config", "get", "plugins.desk.seats")
+    assert (found.code, found.err) == (2, "irons: plugins.desk.seats is a whole number, not 'abc'\n")
+    assert desk("config", "get", "plugins.desk.team").ok().out == "red\n"
+
+
 def test_unknown_settings_of_plugins_are_never_fatal(desk: Runner, fake_api: FakeApi) -> None:
     """A table of a plugin that is not there, an unknown key, and something that is not a table: shown, not refused."""
     config(desk).parent.mkdir(parents=True)
@@ -424,3 +440,16 @@ def test_hooks_are_the_same_with_and_without_pluggy(irons_env: dict[str, str]) -
         ] == ["package mirror"]
         assert host.plugin_settings("desk", settings)["seats"] == 3
     assert told == []
+
+
+def test_the_test_of_a_notifier_in_the_handbook_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/plugins.md shows how a hook that acts is tried without a sandbox, and that test passes."""
+    notify = third_party("irons_notify")
+    monkeypatch.setattr(notify, "_last", {})
+    text = (SOURCE.parents[2] / "docs" / "plugins.md").read_text()
+    shown = (
+        text.partition("A hook that acts is a function")[2].partition("```python\n")[2].partition("```")[0]
+    )
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    names["test_tells_of_a_denial"](monkeypatch)

@@ -127,3 +127,13 @@ def test_a_directory_that_is_there_is_not_changed(run_irons: Runner, package: Pa
     (package / "README.md").write_text("mine")
     assert run_irons("plugins", "new", "irons-wave-hand", "--into", str(package.parent)).code == 5
     assert (package / "README.md").read_text() == "mine"
+
+
+def test_the_first_plugin_of_the_handbook_passes(run_irons: Runner, tmp_path: Path) -> None:
+    """The file that docs/plugins.md begins with is found in order."""
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    file = tmp_path / "greet.py"
+    file.write_text(text.partition("## One file")[2].partition("```python\n")[2].partition("```")[0])
+    code, found = checks(run_irons, file)
+    assert {name: what for name, (ok, what) in found.items() if not ok} == {}
+    assert code == 0

@@ -409,14 +409,39 @@ def test_a_removal_may_take_longer_than_an_answer(fake_api: FakeApi, irons_env: 
 
 
 @pytest.mark.parametrize(
+    ("word", "wire"),
+    [
+        ("allowed", "allowed"),
+        ("denied", "blocked"),
+        ("Denied", "blocked"),
+        ("would-deny", "warn"),
+        ("would_deny", "warn"),
+        ("blocked", "blocked"),
+        ("warn", "warn"),
+        ("denied,would-deny", "blocked,warn"),
+    ],
+)
+def test_verdicts_are_asked_for_in_any_spelling(api: Api, fake_api: FakeApi, word: str, wire: str) -> None:
+    """The words of the commands and the API's own are taken by each call that filters by verdict; the API's are sent."""
+    fake_api.extensions = (*fake_api.extensions, "audit-hosts")
+    fake_api.add("one")
+    list(api.events("one", verdict=word))
+    api.hosts("one", verdict=word)
+    asked = [call.query["verdict"] for call in fake_api.calls if "verdict" in call.query]
+    assert asked == [wire, wire]
+
+
+@pytest.mark.parametrize(
     ("call", "hint"),
     [
         (lambda api: api.remove_rule("a.example"), "irons egress list --all shows the rules"),
+        (lambda api: api.remove_rule("a.example", "one"), "irons egress list --sandbox one shows its rules"),
+        (lambda api: api.rules("one"), "irons list shows what there is"),
         (lambda api: api.revoke_key("k"), "irons local key list shows the keys"),
         (lambda api: api.remove_access("one", "k"), "irons list shows what there is"),
         (lambda api: api.check("a.example", "one"), "irons list shows what there is"),
     ],
-    ids=["rule", "API key", "access", "check"],
+    ids=["rule", "rule of a sandbox", "rules of a sandbox", "API key", "access", "check"],
 )
 def test_what_is_not_there_is_listed_by_its_own_command(
     api: Api, fake_api: FakeApi, call: Callable[[Api], object], hint: str
@@ -425,6 +450,8 @@ def test_what_is_not_there_is_listed_by_its_own_command(
     for line in (
         "GET /egress/check",
         "DELETE /egress/rules",
+        "DELETE /sandboxes/one/egress/rules",
+        "GET /sandboxes/one/egress",
         "DELETE /keys/k",
         "DELETE /sandboxes/one/access/k",
     ):

@@ -122,6 +122,11 @@ def _run_scanned(
         return call.fail(words, Interrupted("interrupted"))
     except BrokenPipeError:
         raise
+    except SystemExit as leaving:
+        told = call.left(leaving)
+        if told is None:
+            raise
+        return call.fail(words, told)
     except Exception as error:  # noqa: BLE001 - the last net: one line, the traceback only when asked for
         return call.fail(words, call.blamed(error))
 
@@ -179,6 +184,12 @@ class _Call:
         from irons.plugin.blame import blamed
 
         return blamed(error, self._host, self._command)
+
+    def left(self, leaving: SystemExit) -> IronsError | None:
+        """Return the error of a plugin that left with an exit code other than 0."""
+        from irons.plugin.blame import left
+
+        return left(leaving, self._host, self._command)
 
     def _meant(self, words: Sequence[str]) -> Command | None:
         """The first command among words that could not be read up to it (an unknown option before the command)."""

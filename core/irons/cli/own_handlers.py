@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from irons.errors import NotFound
@@ -78,7 +78,12 @@ def plugins(ctx: Context) -> Iterable[PluginInfo]:
 
 
 def config_show(ctx: Context) -> Iterable[SettingRow]:
-    """Return every setting with its source, the key masked."""
+    """Return every setting with its source, the key masked; of a plugin's invalid value the source says what it is not."""
+    return _settings(ctx)
+
+
+def _settings(ctx: Context, strict: str = "") -> Iterator[SettingRow]:
+    """Yield every setting; an invalid value of the plugin's setting `strict` is an error."""
     settings = ctx.settings
     yield SettingRow("profile", settings.profile, settings.profile_source)
     yield SettingRow("config", str(settings.path), "file" if settings.path.exists() else "no file yet")
@@ -96,23 +101,30 @@ def config_show(ctx: Context) -> Iterable[SettingRow]:
     for name, known in ASK_KEYS.items():
         source = "config" if name in settings.ask else "default"
         yield SettingRow(f"ask.{name}", _shown(settings.ask.get(name, known.default)), source)
-    yield from _of_plugins(ctx)
+    yield from _of_plugins(ctx, strict)
 
 
-def _of_plugins(ctx: Context) -> Iterable[SettingRow]:
+def _of_plugins(ctx: Context, strict: str) -> Iterator[SettingRow]:
     """Yield the settings that plugins declare, then what the file has for plugins beyond that, which is never an error."""
     declared = ctx.host.declared()
     stored = ctx.settings.plugins
     if not declared and not stored:
         return
-    from irons.settings.plugin_settings import UNKNOWN
+    from irons.errors import ConfigError
+    from irons.settings.plugin_settings import UNKNOWN, as_stored, values
 
     for plugin, known in declared.items():
-        found = ctx.host.values(plugin, ctx.settings)
+        table, env = stored.get(plugin), ctx.settings.env
         for setting in known:
-            value, source = found[setting.name]
+            key = f"plugins.{plugin}.{setting.name}"
+            try:
+                value, source = values(plugin, (setting,), table, env)[setting.name]
+            except ConfigError:
+                if key == strict:
+                    raise
+                value, source = as_stored(setting, table, env)
             shown = MASK if setting.secret and value else _shown(value)
-            yield SettingRow(f"plugins.{plugin}.{setting.name}", shown, source)
+            yield SettingRow(key, shown, source)
     for plugin, table in stored.items():
         if not isinstance(table, Mapping):
             yield SettingRow(f"plugins.{plugin}", _shown(table), UNKNOWN)
@@ -136,11 +148,11 @@ def config_get(ctx: Context, *, key: str) -> SettingRow:
     """Return one of the settings that `config show` lists.
 
     Raises:
-        ConfigError: There is no such setting.
+        ConfigError: There is no such setting, or its value is invalid.
     """
     from irons.settings.settings import check_key
 
-    for setting in config_show(ctx):
+    for setting in _settings(ctx, key):
         if setting.key == key:
             return setting
     check_key(key)

@@ -220,9 +220,13 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
 
         path = f"/sandboxes/{segment(sandbox)}/audit/egress" if sandbox else "/audit/egress"
         # Truth values are `true` and `false` on the wire.
-        params = {
-            k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in filters.items() if v is not None
-        }
+        params = _on_the_wire(
+            {
+                k: str(v).lower() if isinstance(v, bool) else str(v)
+                for k, v in filters.items()
+                if v is not None
+            }
+        )
         if token:
             params["pageToken"] = str(token)
         wait = float(filters.get("wait") or 0)
@@ -234,7 +238,7 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
         from irons.client.models.audit import HostTried
 
         path = f"/sandboxes/{segment(sandbox)}/audit/hosts"
-        params = {k: str(v) for k, v in filters.items() if v is not None}
+        params = _on_the_wire({k: str(v) for k, v in filters.items() if v is not None})
         answer = self.call("GET", path, params=params)
         return tuple(map(HostTried.of, rows_of(answer, "hosts")))
 
@@ -307,3 +311,12 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
     def revoke_key(self, key: str) -> None:
         """Revoke an API key by its id or label, as `keys` does."""
         self.call("DELETE", f"/keys/{segment(key)}", route=True)
+
+
+def _on_the_wire(filters: dict[str, str]) -> dict[str, str]:
+    """Filters with the wire's words for the verdicts."""
+    if "verdict" not in filters:
+        return filters
+    from irons.terminal.words import wire_verdict
+
+    return {**filters, "verdict": wire_verdict(filters["verdict"]) or ""}

@@ -158,6 +158,15 @@ _LISTS = (
 """By the beginning of a path: the hint where what it names is not there, and the server gives none."""
 
 
+def _listed_by(path: str) -> str:
+    """Return the hint where what a path names is not there."""
+    parts = path.split("/")
+    if parts[1:2] == ["sandboxes"] and parts[3:] in (["egress", "rules"], ["egress", "remove"]):
+        return f"irons egress list --sandbox {parts[2]} shows its rules"
+    named_by = (about for begin, about in _LISTS if path.startswith(begin))
+    return next(named_by, "irons list shows what there is")
+
+
 def _refusal(reply: Reply, path: str, *, route: bool) -> ApiError:
     status = reply.status
     said, named = _error_text(reply)
@@ -175,9 +184,7 @@ def _refusal(reply: Reply, path: str, *, route: bool) -> ApiError:
             status=status,
         )
     if status == 404:
-        named_by = (about for begin, about in _LISTS if path.startswith(begin))
-        hint = shown or next(named_by, "irons list shows what there is")
-        return NotFound(said, hint=hint, status=status)
+        return NotFound(said, hint=shown or _listed_by(path), status=status)
     if status == 409:
         return Conflict(said, hint=shown, status=status)
     return ApiError(said, hint=shown, status=status)

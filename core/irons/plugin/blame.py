@@ -38,6 +38,21 @@ def blamed(error: Exception, host: PluginHost, command: Command | None) -> Irons
     return told
 
 
+def left(leaving: SystemExit, host: PluginHost, command: Command | None) -> IronsError | None:
+    """Return the error of a third party's code that left by `sys.exit`, with its exit code; None where it succeeded, or the code is not theirs."""
+    # A signal that ends irons is an exception of a class of its own, wherever it arrives.
+    if type(leaving) is not SystemExit or not leaving.code:
+        return None
+    plugin = _raised_by(leaving, host) or (None if command is None else host.owner(command))
+    if plugin is None:
+        return None
+    ran = f", command {command.name}" if command is not None else ""
+    told = PluginError(f"plugin {plugin.name}{ran}: SystemExit: {leaving.code}")
+    told.exit_code = leaving.code if isinstance(leaving.code, int) else 1
+    told.__cause__ = leaving
+    return told
+
+
 def _raised_by(error: BaseException, host: PluginHost) -> PluginInfo | None:
     """The third-party plugin whose code is the innermost that the exception passed through."""
     owners = (host.owner_of_module(module) for module in reversed(list(_modules(error.__traceback__))))

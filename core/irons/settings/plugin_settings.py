@@ -86,6 +86,15 @@ def values(
     return found
 
 
+def as_stored(setting: PluginSetting, table: object, env: Mapping[str, str]) -> Value:
+    """Return the value of a setting that `values` refuses as it was given; the source says what it is not."""
+    wrong = f"not one of {', '.join(setting.choices)}" if setting.choices else f"not {_TYPES[setting.type]}"
+    if setting.env and env.get(setting.env):
+        return Value(env[setting.env], f"{setting.env}, {wrong}")
+    stored = table if isinstance(table, Mapping) else {}
+    return Value(stored.get(setting.name), f"config, {wrong}")
+
+
 def from_text(plugin: str, setting: PluginSetting, text: str) -> Any:
     """Return a setting's value from a word of a command line or a variable; a list's texts are separated by commas.
 

@@ -24,6 +24,7 @@ SPELLINGS: Final = (
 """Other spellings of these words, the wire's among them, that a filter takes."""
 
 _WIRE: Final[Mapping[str, str]] = {word: wire for wire, word in VERDICTS.items()}
+_MEANT: Final[Mapping[str, str]] = dict(SPELLINGS)
 
 
 def verdict_word(verdict: str, *, allowed: bool | None = None) -> str:
@@ -34,8 +35,11 @@ def verdict_word(verdict: str, *, allowed: bool | None = None) -> str:
 
 
 def wire_verdict(word: str | None) -> str | None:
-    """Return the wire's verdict for a word, and None for none."""
-    return None if word is None else _WIRE.get(word, word)
+    """Return the wire's verdict for a word in any of its spellings, of several with commas between them each; None for none."""
+    if word is None:
+        return None
+    meant = (_MEANT.get(each.strip().lower(), each.strip().lower()) for each in word.split(","))
+    return ",".join(_WIRE.get(each, each) for each in meant)
 
 
 def mode_word(mode: str) -> str:

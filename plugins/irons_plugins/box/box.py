@@ -226,7 +226,7 @@ class Box:
             follow: Go on with each event as it happens, and with `EventUpdate`s where a connection ended or was repeated.
             since: Only from this time on.
             until: Only up to this time.
-            verdict: Only with this verdict.
+            verdict: Only with this verdict; `would-deny` passed only because of mode warn.
             host: Only of this host; `*` stands for any text.
         """
         from irons_plugins.box.following import events

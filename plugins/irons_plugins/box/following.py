@@ -28,6 +28,6 @@ def events(
 ) -> Iterator[Event]:
     """Return events; the arguments are those of `Box.events`."""
     check_host(host)
-    wanted = Filter(since, until, None if verdict is None else wire_verdict(verdict), host)
+    wanted = Filter(since, until, wire_verdict(verdict), host)
     log = AuditLog(library.context(), name, wanted, None, follow=follow)
     return chain(log.past(), log.coming()) if follow else log.past()

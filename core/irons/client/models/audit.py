@@ -30,7 +30,7 @@ class HostFilters(TypedDict, total=False):
     """Which rows of what a sandbox tried are wanted; None is left out.
 
     Attributes:
-        verdict: One verdict, or several with commas between them.
+        verdict: `allowed`, `denied` or `would-deny`, or several with commas between them; the API's words are taken too.
         host: A host, or a pattern of hosts.
         limit: The most rows, the latest.
     """
