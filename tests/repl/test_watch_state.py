@@ -455,6 +455,15 @@ def test_an_event_that_needs_a_pin_names_it() -> None:
     assert "irons egress allow db.example:5432 --private 10.0.0.5 --sandbox alpha" in text
 
 
+def test_a_long_reason_leaves_what_helps_on_the_screen() -> None:
+    """In 40 columns the command that would allow an event is whole, however long its reason is."""
+    view = View()
+    view.take(view.event("evil.example", reason="why " * 120)).calm()
+    view.press("enter")
+    text = " ".join(" ".join(view.draw(40, 24)).split())
+    assert "to allow it irons egress allow evil.example --sandbox alpha" in text
+
+
 def test_the_keys_are_shown() -> None:
     """`?` shows the keys and the marks; any key closes it and does nothing else."""
     view = View()

@@ -52,6 +52,7 @@ def about_event(event: Event, standing: KnownRules) -> tuple[tuple[str, str], ..
         ("port", str(event.port) if event.port is not None else ""),
         ("protocol", event.protocol),
         ("verdict", WORDS[verdict_of(event)]),
+        ("to allow it", standing.fix(event) if verdict_of(event) != "allowed" else ""),
         ("mode", event.mode),
         ("rule", rule),
         ("rule now", now),
@@ -66,7 +67,6 @@ def about_event(event: Event, standing: KnownRules) -> tuple[tuple[str, str], ..
         ("duration", f"{event.duration_ms / 1000:,.1f} s" if event.duration_ms is not None else ""),
         ("id", str(event.id) if event.id is not None else ""),
         ("connection", event.connection),
-        ("to allow it", standing.fix(event) if verdict_of(event) != "allowed" else ""),
     )
     return tuple((title, clean(text)) for title, text in told if text)
 
