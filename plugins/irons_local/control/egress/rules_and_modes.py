@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from irons_local import clocks
 from irons_local.config.upstream import Upstream
-from irons_local.control.egress import locked
+from irons_local.control.egress import locked, scope_rows
 from irons_local.control.egress.rules_input import refuse_ended, shown
-from irons_local.control.schema.errors import HttpError, bad, conflict, missing, unready
+from irons_local.control.schema.errors import HttpError, bad, conflict, unready
 from irons_local.control.store import changelog, sandboxes, unasked
 from irons_local.control.store import rules as rulebook
 from irons_local.control.store.database import Store
@@ -28,7 +27,6 @@ from irons_local.linux.routes import read_host_network
 from irons_policy import floor
 from irons_policy.addresses import Address, is_single
 from irons_policy.decide import judge
-from irons_policy.ends import Moment
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import HostNetwork, Listener
 from irons_policy.patterns import Pattern
@@ -164,16 +162,18 @@ class Egress:
         now = clocks.moment()
 
         def work(connection: sqlite3.Connection) -> Shown:
-            sandbox = _scope(connection, name)
+            sandbox = scope_rows.of_name(connection, name)
             own = None if sandbox is None else sandbox.mode
             return Shown(
-                mode=_mode(connection, sandbox),
+                mode=scope_rows.mode_of(connection, sandbox),
                 source="account" if own is None else "sandbox",
                 rules=tuple(
-                    each for each in rulebook.of(connection, _identity(sandbox)) if not _over(each, now)
+                    each
+                    for each in rulebook.of(connection, scope_rows.identity(sandbox))
+                    if not scope_rows.is_over(each, now)
                 ),
-                revision=_revision(connection, sandbox, now),
-                never=unasked.of(connection, _identity(sandbox)),
+                revision=scope_rows.revision(connection, sandbox, now),
+                never=unasked.of(connection, scope_rows.identity(sandbox)),
             )
 
         return await self._store.read(work)
@@ -223,18 +223,22 @@ class Egress:
         def work(
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
-            there = {each.pattern for each in rulebook.of(connection, _identity(sandbox))} if keep else set()
+            there = (
+                {each.pattern for each in rulebook.of(connection, scope_rows.identity(sandbox))}
+                if keep
+                else set()
+            )
             done = tuple(
                 ChangedRule(
                     rule.pattern.text,
                     rule.list,
-                    _put(connection, sandbox, rule, self._locked(connection), answers=answers),
+                    scope_rows.put(connection, sandbox, rule, self._locked(connection), answers=answers),
                 )
                 for rule in rules
                 if rule.pattern not in there
             )
             also(connection)
-            return done, _mode(connection, sandbox)
+            return done, scope_rows.mode_of(connection, sandbox)
 
         await self.check_pins(rules)
         (done, mode), cut = await self._change(name, work, dry=dry)
@@ -255,8 +259,10 @@ class Egress:
         def work(
             connection: sqlite3.Connection, sandbox: StoredSandbox | None
         ) -> tuple[tuple[ChangedRule, ...], str]:
-            done = (ChangedRule(each, _removed(connection, sandbox, each), True) for each in patterns)
-            return tuple(done), _mode(connection, sandbox)
+            done = (
+                ChangedRule(each, scope_rows.remove(connection, sandbox, each), True) for each in patterns
+            )
+            return tuple(done), scope_rows.mode_of(connection, sandbox)
 
         (done, mode), cut = await self._change(name, work, dry=dry)
         return PolicyChange(True, cut, mode, done)
@@ -275,7 +281,7 @@ class Egress:
 
         def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[bool, str]:
             before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
-            _set_mode(connection, sandbox, mode)
+            scope_rows.set_mode(connection, sandbox, mode)
             return before != mode, mode or rulebook.account_mode(connection)
 
         (changed, now), cut = await self._change(name, work, dry=dry)
@@ -306,26 +312,30 @@ class Egress:
         now = clocks.moment()
 
         def work(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> tuple[RuleChange, ...]:
-            revision = _revision(connection, sandbox)
+            revision = scope_rows.revision(connection, sandbox)
             # A rule that is over stays in the store for seconds, and its removal changes nothing for who read the policy then.
-            if given.get("revision") not in (None, revision, _revision(connection, sandbox, now)):
+            if given.get("revision") not in (None, revision, scope_rows.revision(connection, sandbox, now)):
                 raise conflict("the policy has changed since it was read; read it again")
-            if any(_over(each, now) for each in new):
+            if any(scope_rows.is_over(each, now) for each in new):
                 # One that the client has read stays in the store for seconds after its end.
                 was_read = given.get("revision") is not None
-                refuse_ended(new, now, rulebook.of(connection, _identity(sandbox)) if was_read else ())
+                refuse_ended(
+                    new, now, rulebook.of(connection, scope_rows.identity(sandbox)) if was_read else ()
+                )
             if "mode" in given:
-                _set_mode(connection, sandbox, given["mode"])
-            changed = rulebook.replace(connection, _identity(sandbox), new)
+                scope_rows.set_mode(connection, sandbox, given["mode"])
+            changed = rulebook.replace(connection, scope_rows.identity(sandbox), new)
             locked.check_rules((each.after for each in changed if each.after), self._locked(connection))
-            closed = unasked.of(connection, _identity(sandbox))
+            closed = unasked.of(connection, scope_rows.identity(sandbox))
             if never is not None:
-                unasked.replace(connection, _identity(sandbox), never)
+                unasked.replace(connection, scope_rows.identity(sandbox), never)
             for each in changed:
                 changelog.record_rule(connection, each, sandbox)
-            after = _revision(connection, None if sandbox is None else sandboxes.get(connection, sandbox.id))
+            after = scope_rows.revision(
+                connection, None if sandbox is None else sandboxes.get(connection, sandbox.id)
+            )
             if after != revision:
-                _record_policy(connection, sandbox, revision, after, closed)
+                scope_rows.record_policy(connection, sandbox, revision, after, closed)
             return changed
 
         await self.check_pins(new)
@@ -378,7 +388,7 @@ class Egress:
         hosts = self._hosts()
 
         def work(connection: sqlite3.Connection) -> tuple[StoredSandbox | None, Policy]:
-            sandbox = _scope(connection, name)
+            sandbox = scope_rows.of_name(connection, name)
             return sandbox, rulebook.policies_of(connection, [sandbox], hosts)[0].at(clocks.moment())
 
         sandbox, policy = await self._store.read(work)
@@ -450,7 +460,7 @@ class Egress:
         """Do `work` and put what follows from it active: both, or, where the work fails, neither."""
 
         def written(connection: sqlite3.Connection) -> tuple[T, list[tuple[StoredSandbox, dict[str, Any]]]]:
-            sandbox = _scope(connection, name)
+            sandbox = scope_rows.of_name(connection, name)
             locked.check_scope(sandbox)
             answer = work(connection, sandbox)
             _check_size(self._judged(connection, [sandbox])[0].to_json())
@@ -545,110 +555,6 @@ class _DryRun(Exception):
         super().__init__("dry run")
         self.answer = answer
         self.found = found
-
-
-def _scope(connection: sqlite3.Connection, name: str | None) -> StoredSandbox | None:
-    return None if name is None else sandboxes.get(connection, name)
-
-
-def _identity(sandbox: StoredSandbox | None) -> str:
-    return ACCOUNT if sandbox is None else sandbox.id
-
-
-def _mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None) -> str:
-    own = None if sandbox is None else sandbox.mode
-    return own or rulebook.account_mode(connection)
-
-
-def _revision(
-    connection: sqlite3.Connection, sandbox: StoredSandbox | None, now: Moment | None = None
-) -> str:
-    """Return what names mode and rules as they are stored; with `now` without the rules that are over by then."""
-    mode = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
-    scope = _identity(sandbox)
-    rules = (each for each in rulebook.of(connection, scope) if now is None or not _over(each, now))
-    return rulebook.revision(mode, rules, unasked.of(connection, scope))
-
-
-def _set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
-    before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
-    if before != mode:
-        locked.check_mode(mode)
-    if sandbox is not None:
-        sandboxes.change(connection, sandbox.id, mode=mode)
-    elif mode is not None:
-        rulebook.set_account_mode(connection, mode)
-    if before != mode:
-        changelog.record_mode(connection, before, mode, sandbox)
-
-
-def _over(rule: Rule, now: Moment) -> bool:
-    return rule.until is not None and rule.until.over(now)
-
-
-def _put(
-    connection: sqlite3.Connection,
-    sandbox: StoredSandbox | None,
-    rule: Rule,
-    never: tuple[Pattern, ...],
-    *,
-    answers: bool,
-) -> bool:
-    """Put a rule; False where it was already there, unchanged.
-
-    Raises:
-        HttpError: it ends by itself, and one that stays would be lost with it.
-    """
-    change = rulebook.put(connection, _identity(sandbox), rule)
-    if change is not None:
-        locked.check_rules((rule,), never)
-        if answers and rule.list == "allow" and change.before is not None and change.before.list == "deny":
-            raise conflict(f"{rule.pattern.text} is denied, which no answer changes")
-        if rule.until is not None and change.before is not None and change.before.until is None:
-            who = "all sandboxes" if sandbox is None else sandbox.name
-            scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
-            was = "allowed" if change.before.list == "allow" else "denied"
-            raise conflict(
-                f"{rule.pattern.text} is {was} for {who} by a rule without an end, which one with an end would replace",
-                f"irons egress remove {shlex.quote(rule.pattern.text)} {scope} removes it first",
-            )
-        changelog.record_rule(connection, change, sandbox)
-    return change is not None
-
-
-def _record_policy(
-    connection: sqlite3.Connection,
-    sandbox: StoredSandbox | None,
-    before: str,
-    after: str,
-    closed: Sequence[Pattern],
-) -> None:
-    """Record a policy by its revision, and which patterns of `never` were added to `closed` and removed."""
-    scope = _identity(sandbox)
-    was, now = ({each.text for each in patterns} for patterns in (closed, unasked.of(connection, scope)))
-    never = {"never_added": sorted(now - was), "never_removed": sorted(was - now)}
-    changelog.record(
-        connection,
-        changelog.What.POLICY_APPLIED,
-        sandbox=sandbox,
-        before={"revision": before},
-        after={
-            "revision": after,
-            "rules": len(rulebook.of(connection, scope)),
-            **{name: patterns for name, patterns in never.items() if patterns},
-        },
-    )
-
-
-def _removed(connection: sqlite3.Connection, sandbox: StoredSandbox | None, pattern: str) -> str:
-    """Remove a rule; gives the list it was in."""
-    removed = rulebook.remove(connection, _identity(sandbox), pattern)
-    if removed is None:
-        where = "all sandboxes" if sandbox is None else sandbox.name
-        scope = "--all" if sandbox is None else f"--sandbox {sandbox.name}"
-        raise missing(f"there is no rule {pattern} for {where}", f"irons egress list {scope} shows the rules")
-    changelog.record_rule(connection, RuleChange(removed, None), sandbox)
-    return removed.list
 
 
 def _listeners(listening: Sequence[tuple[str, int]]) -> list[Listener]:
