@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.images import build_tar, build_vm_tar
 from tests.e2e.lab import LAB_NEEDS, Lab, Person, make_lab
-from tests.e2e.machines import build_image
 from tests.machine import Machine
 from tests.users import change_users
 
@@ -52,34 +52,15 @@ def image_tar(place: Path) -> Path:
     ready = os.environ.get("IRONS_TEST_IMAGE")
     if ready:
         return Path(ready)
-    home = place / "builder"
-    home.mkdir()
-    env = {
-        **os.environ,
-        "HOME": str(home),
-        "XDG_RUNTIME_DIR": "",
-        "XDG_STATE_HOME": "",
-        "IRONS_CONFIG": str(home / "none.toml"),
-    }
     tar = place / "image.tar"
-    for words in (["build", "--include", "git"], ["export", str(tar)]):
-        done = subprocess.run(
-            [sys.executable, "-m", "irons", "local", "image", *words],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-    return tar
+    return build_tar(place / "builder", tar, ["build", "--include", "git"], ["export", str(tar)])
 
 
 @pytest.fixture(scope="session")
 def vm_image(place: Path) -> Path:
     """The image for virtual machines as a tar file: given, or built."""
     ready = os.environ.get("IRONS_TEST_VM_IMAGE")
-    return Path(ready) if ready else build_image(place, "python3-minimal")
+    return Path(ready) if ready else build_vm_tar(place, "python3-minimal")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
-"""What the tests of virtual machines share: their image, how long they wait, and how they end."""
+"""What the tests of virtual machines share: how long they wait, how they ask inside, and how they end."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -21,38 +19,6 @@ NOT_GREETED = ("banner exchange", "kex_exchange_identification")
 
 ALL = bool(os.environ.get("IRONS_TEST_VM"))
 only_in_test_vm = pytest.mark.skipif(not ALL, reason="only make test-vm runs it")
-
-
-def build_image(place: Path, *include: str) -> Path:
-    """An image for virtual machines, built from this machine's own package mirrors, as a tar file.
-
-    Args:
-        place: a directory that every user can enter; what is made there has the name of the last package.
-        include: packages next to those that every such image has.
-    """
-    home = place / f"builder-of-{include[-1]}"
-    home.mkdir()
-    env = {
-        **os.environ,
-        "HOME": str(home),
-        "XDG_RUNTIME_DIR": "",
-        "XDG_STATE_HOME": "",
-        "IRONS_CONFIG": str(home / "none.toml"),
-    }
-    tar = place / f"{include[-1]}.tar"
-    building = ["build", "--for", "vm", *(word for name in include for word in ("--include", name))]
-    for words in (building, ["export", str(tar), "--image", "debian-vm"], ["remove", "debian-vm"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "irons", "local", "image", *words],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stderr
-    tar.chmod(0o644)
-    return tar
 
 
 def run_inside(

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import clear_policy
+from tests.e2e.images import build_vm_tar
 from tests.e2e.lab import Lab, Person, eventually
-from tests.e2e.machines import WITHIN, build_image, end_all, inside, only_in_test_vm
+from tests.e2e.machines import WITHIN, end_all, inside, only_in_test_vm
 from tests.machine import Machine
 
 BUSYBOX = ("usr/bin/busybox", "bin/busybox", "./usr/bin/busybox", "./bin/busybox")
@@ -73,7 +74,7 @@ def docker_image(place: Path) -> Path:
     return (
         Path(ready)
         if ready
-        else build_image(place, "python3-minimal", "apparmor", "docker-compose", "docker.io")
+        else build_vm_tar(place, "python3-minimal", "apparmor", "docker-compose", "docker.io")
     )
 
 

@@ -170,7 +170,7 @@ def test_a_restore_replaces_a_disk_once_it_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> None:
-    """Its layers are replaced, so that one more for what it has now is no harm; a snapshot of it is refused, and works after that."""
+    """A restore replaces its layers, so one more layer for what it has now does not count; a snapshot is refused before it, and works after it."""
     place = _Place(tmp_path)
     for number in range(chain.DEEPEST):
         place.write(b"%d" % number)

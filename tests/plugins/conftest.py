@@ -8,9 +8,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import HTTPServer
@@ -207,6 +209,19 @@ class Irons:
         for process in self.started:
             with process:
                 process.kill()
+
+
+@contextmanager
+def with_a_short_runtime_directory(irons: Irons) -> Iterator[Irons]:
+    """Give the same `irons` with a runtime directory of its own, short enough for OpenSSH's sockets; nothing that it keeps is left."""
+    with tempfile.TemporaryDirectory(prefix="irons-") as directory:
+        env = {**irons.env, "XDG_RUNTIME_DIR": directory}
+        short = Irons(env)
+        try:
+            yield short
+        finally:
+            short.end()
+            end_all(load({}, env))
 
 
 @pytest.fixture

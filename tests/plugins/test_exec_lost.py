@@ -10,7 +10,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,9 @@ import asyncssh
 import pytest
 from asyncssh.packet import UInt32
 
-from irons.settings.settings import load
 from irons.testing import FakeApi
-from irons_plugins.ssh.connect.kept import end_all
 
-from .conftest import Irons, until
+from .conftest import Irons, until, with_a_short_runtime_directory
 
 TOKEN = re.compile("irons-exec ([0-9a-f]{32}) ")
 
@@ -143,14 +140,8 @@ def serving(fake_api: FakeApi, kept: bool, *steps: str) -> Iterator[Scripted]:
 @pytest.fixture
 def irons(irons_process: Irons) -> Iterator[Irons]:
     """`irons`, and no connection that is left of it."""
-    with tempfile.TemporaryDirectory(prefix="irons-") as directory:
-        env = {**irons_process.env, "XDG_RUNTIME_DIR": directory}
-        irons = Irons(env)
-        try:
-            yield irons
-        finally:
-            irons.end()
-            end_all(load({}, env))
+    with with_a_short_runtime_directory(irons_process) as irons:
+        yield irons
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "own"])

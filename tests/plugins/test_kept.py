@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,20 +22,14 @@ from irons.testing import EXTENSIONS, FakeApi
 from irons_plugins.ssh.connect.connect_info import entrance
 from irons_plugins.ssh.connect.kept import end_all, end_kept, existing, over_kept
 
-from .conftest import Irons, Sshd, until
+from .conftest import Irons, Sshd, until, with_a_short_runtime_directory
 
 
 @pytest.fixture
 def into(into: Irons) -> Iterator[Irons]:
     """As ever, with a runtime directory whose path is short: `ssh` and `scp` share no socket with a long one."""
-    with tempfile.TemporaryDirectory(prefix="irons-") as directory:
-        env = {**into.env, "XDG_RUNTIME_DIR": directory}
-        short = Irons(env)
-        try:
-            yield short
-        finally:
-            short.end()
-            end_all(load({}, env))
+    with with_a_short_runtime_directory(into) as short:
+        yield short
 
 
 def sockets(into: Irons) -> list[Path]:

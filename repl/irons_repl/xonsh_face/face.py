@@ -42,7 +42,7 @@ class Face:
         return self._host or self.made_with(self.env())
 
     def made_with(self, env: Mapping[str, str]) -> PluginHost:
-        """Return the host, made with these variables where there is none yet. For threads, which must not read those of xonsh."""
+        """Return the host; make it with these variables the first time. A thread calls this, and must not read the variables of xonsh."""
         with self._making:
             if self._host is None:
                 from irons.host import PluginHost
