@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -65,9 +66,9 @@ def vm_image(place: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[..., Person]]:
-    """Make people with a home, a key and the image; what they leave running is ended."""
-    people: list[Person] = []
+    """Make people with a home, a key and the image; what they leave running is ended, of each whatever becomes of the others."""
     numbers = itertools.count(1)
+    ends = ExitStack()
 
     def make(
         *,
@@ -85,13 +86,12 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
         if user:
             subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
         person = Person(lab, home, program, user)
-        people.append(person)
+        ends.callback(person.run, "local", "uninstall", "--purge", "--yes", timeout=180)
         person.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
         return person
 
-    yield make
-    for person in people:
-        person.run("local", "uninstall", "--purge", "--yes", timeout=180)
+    with ends:
+        yield make
 
 
 @pytest.fixture(scope="session")
