@@ -17,6 +17,7 @@ from irons_policy.event import Event
 from irons_repl.status.mode_line import ModeFacts
 from irons_repl.watch.listing import SORTS, Sort, entries, ordered, part
 from irons_repl.watch.model import LogEntry, Model
+from irons_repl.watch.paging import Paging
 from irons_repl.watch.standing import KnownRules, Proposal, Verb
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class ViewState:
     asked: AskScreen = field(default_factory=AskScreen)
     """The questions of mode `ask`."""
     event: Event | None = None
-    scroll: int = 0
+    paging: Paging = field(default_factory=Paging)
+    """The part of the event, or of the keys, that is shown."""
     question: Question | None = None
     changes: list[RuleEdit] = field(default_factory=list)
     busy: bool = False
@@ -270,7 +272,7 @@ class ViewState:
                 self.shown, self.event = "asked", None
             return None
         if self.shown == "help":
-            self.shown = "lists"
+            self._read(key)
             return None
         if key in ("a", "d", "u"):
             self._ask(key, now)
@@ -386,11 +388,16 @@ class ViewState:
             self.wanted += key
         self._again()
 
+    def _open(self, page: Literal["event", "help"]) -> None:
+        self.shown, self.paging = page, Paging()
+
     def _read(self, key: str) -> None:
-        if key in ("up", "k", "down", "j", "pageup", "pagedown"):
-            self.scroll = max(0, self.scroll + _STEPS[key])
-        elif key == "?":
-            self.shown = "help"
+        """Take a key for an event as a whole, or for the keys: it scrolls what does not fit, or closes the page."""
+        moved = self.paging.moved(key)
+        if moved is not None:
+            self.paging = moved
+        elif key == "?" and self.shown == "event":
+            self._open("help")
         else:
             self.shown, self.event = "lists", None
 
@@ -403,15 +410,16 @@ class ViewState:
             self.focus = "log" if self.focus == "hosts" else "hosts"
             self._moved = True
         elif key == "enter":
-            self.event, self.scroll = self._event(), 0
-            self.shown = "event" if self.event is not None else "lists"
+            self.event = self._event()
+            if self.event is not None:
+                self._open("event")
         elif key == "/":
             self.typing = True
         elif key == "s":
             self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
             self._again()
         elif key == "?":
-            self.shown = "help"
+            self._open("help")
         elif key == " ":
             # Where it is let go, what comes to stand elsewhere by that is a change as any other.
             self.held = self.model.copy() if self.held is None else None

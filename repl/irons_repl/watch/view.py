@@ -33,17 +33,21 @@ KEYS = (
 )
 """The line at the foot: the longest that fits."""
 
+NARROWEST = 12
+"""Columns of a text next to its title at least; with fewer it goes below."""
+
 MOST_FOOT = 6
 """Lines of a question at most: it is never cut where the terminal has them."""
 
 
 def picture(state: ViewState, width: int, height: int, now: float, *, colour: bool = True) -> list[Fragments]:
     """Return the view's lines, exactly `height` of them, none wider than `width`; the state takes note of what they show."""
-    foot = _foot(state, width, now)[: max(1, min(MOST_FOOT, height - 3))]
+    said = _said(state, width, now)[: max(1, min(MOST_FOOT, height - 3))]
+    foot = max(1, len(said))
     title = _title(state, width)[: 2 if height >= TALL else 1]
     head = len(title) + 1
-    asked = _asked(state, width) if height - len(foot) > head + 1 else []
-    body = max(0, height - head - len(asked) - len(foot))
+    asked = _asked(state, width) if height - foot > head + 1 else []
+    body = max(0, height - head - len(asked) - foot)
     # Half of the room is the hosts', and what they leave the log's.
     hosts = max(1, (body - 1) // 2)
     shown = min(hosts, max(1, len(state.view.hosts)))
@@ -53,9 +57,10 @@ def picture(state: ViewState, width: int, height: int, now: float, *, colour: bo
         lines += _lists(state, drawn, width, max(0, body), colour=colour)
     else:
         lines += _text(state, width, body)
-    lines = lines[: height - len(foot)]
-    lines += [[] for _ in range(height - len(foot) - len(lines))]
-    return [_cut(line, width) for line in (*lines, *foot)][:height]
+    lines = lines[: height - foot]
+    lines += [[] for _ in range(height - foot - len(lines))]
+    # Which keys there are depends on whether a page is shown whole.
+    return [_cut(line, width) for line in (*lines, *(said or [_keys(state, width)]))][:height]
 
 
 def _title(state: ViewState, width: int) -> list[Fragments]:
@@ -226,18 +231,29 @@ def _text(state: ViewState, width: int, room: int) -> list[Fragments]:
         told = about_keys()
     else:
         told = about_event(state.latest_of(state.event), state.standing)
+    lines = _page(told, width)
+    state.paging = state.paging.drawn(len(lines), room)
+    return lines[state.paging.top : state.paging.top + room]
+
+
+def _page(told: Sequence[tuple[str, str]], width: int) -> list[Fragments]:
+    """Titles with their texts next to them, or below them where the screen is too narrow for that."""
     name = max(len(key) for key, _ in told) + 1
+    room = width - name - 3
     lines: list[Fragments] = []
+    if room < NARROWEST:
+        for key, text in told:
+            lines.append([("class:dim", f" {key}")])
+            lines += [[("", f"   {each}")] for each in wrap(text, max(1, width - 4), break_on_hyphens=False)]
+        return lines
     for key, text in told:
-        parts = wrap(text, max(10, width - name - 3), break_on_hyphens=False) or [""]
-        for number, each in enumerate(parts):
+        for number, each in enumerate(wrap(text, room, break_on_hyphens=False) or [""]):
             lines.append([("class:dim", f" {key if not number else '':<{name}} "), ("", each)])
-    # Not further than to the last line.
-    state.scroll = max(0, min(state.scroll, len(lines) - room))
-    return lines[state.scroll : state.scroll + room]
+    return lines
 
 
-def _foot(state: ViewState, width: int, now: float) -> list[Fragments]:
+def _said(state: ViewState, width: int, now: float) -> list[Fragments]:
+    """What there is to ask or to say in the foot; none where it has room for the keys."""
     if state.question is not None:
         ask = " y/n" if state.armed(now) else ""
         return [
@@ -249,13 +265,24 @@ def _foot(state: ViewState, width: int, now: float) -> list[Fragments]:
         return [[("class:denied", f" {clean(state.trouble)} ")]]
     if state.said:
         return [[("bold", f" {line}")] for line in wrap(clean(state.said), max(8, width - 2))]
-    keys = next((each for each in KEYS if len(each) + 2 <= width), KEYS[-1])
-    if state.shown != "lists":
-        keys = {
-            "event": "a allow  d deny  any other key closes",
-            "asked": "Esc goes back to the connections",
-        }.get(state.shown, "any key closes")
-    return [[("class:dim", f" {keys} ")]]
+    return []
+
+
+def _keys(state: ViewState, width: int) -> Fragments:
+    """The keys that there are: the most that fits."""
+    choices: tuple[str, ...] = KEYS
+    if state.shown == "asked":
+        choices = ("Esc goes back to the connections",)
+    elif state.shown != "lists":
+        more = state.paging.more
+        decide = "a allow  d deny" if state.shown == "event" else ""
+        if more:
+            lead = " · ".join(filter(None, (f"{more} more", decide)))
+            choices = (f"{lead} · other keys close", lead, f"{more} more")
+        else:
+            choices = (f"{decide}  any other key closes", decide) if decide else ("any key closes",)
+    keys = next((each for each in choices if len(each) + 2 <= width), choices[-1])
+    return [("class:dim", f" {keys} ")]
 
 
 def _tail(text: str, room: int) -> str:
