@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -20,6 +21,8 @@ from irons.asking.screen import SETTLED, AskScreen
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import OpenQuestion, QuestionPage
 from irons.presets.offers import PresetOffers
+
+NOON = datetime(2026, 2, 19, 12, tzinfo=UTC)
 
 
 def asked(sandbox: str, host: str, port: int = 443) -> OpenQuestion:
@@ -283,3 +286,85 @@ def test_presets_that_fail_cost_no_question() -> None:
     server.may_end.release(9)
     assert heard.get(timeout=60).page == server.page
     assert follower.stop(60)
+
+
+ALIKE = [
+    ("a-team-with-a-long-name-build-linux-amd64", "a-team-with-a-long-name-build-linux-arm64"),
+    ("alpha-team-with-a-long-name-and-a-long-job", "omega-team-with-a-long-name-and-a-long-job"),
+    (f"{'a' * 30}-1-{'b' * 30}", f"{'a' * 30}-2-{'b' * 30}"),
+]
+"""Names that are longer than a line, and alike but for their end, their beginning, or what is between."""
+
+
+@pytest.mark.parametrize("names", ALIKE)
+@pytest.mark.parametrize(("width", "height"), [(40, 24), (40, 12), (30, 24), (24, 24), (80, 24)])
+def test_no_two_sandboxes_look_alike(names: tuple[str, str], width: int, height: int) -> None:
+    """However long their names are, what is shown of them differs, is cut with a mark, and the facts are there."""
+    pages = [QuestionPage((asked(name, "a.example")._replace(since=NOON),), watched=True) for name in names]
+    both = QuestionPage(tuple(each.questions[0] for each in pages), watched=True)
+    shown: list[str] = []
+    for name in names:
+        screen = AskScreen()
+        screen.take(both)
+        while screen.question is not None and screen.question.sandbox != name:
+            screen.key("j")
+        lines = screen.lines(width, height)
+        at = next(at for at, line in enumerate(lines) if line.startswith(">"))
+        end = next((to for to in range(at + 1, len(lines)) if not lines[to].startswith("    ")), len(lines))
+        assert all(len(line) <= width for line in lines)
+        told = "".join("".join(line.split()) for line in lines[at + 1 : end])
+        assert f"1waiting,1tried,since{NOON.astimezone():%H:%M:%S}" in told
+        who = told.partition(":")[0]
+        assert who == name or "…" in who
+        assert (who[:3], who[-3:]) == (name[:3], name[-3:])
+        shown.append(who)
+        # What a key is for is on the terminal, name and all.
+        assert who in "".join("".join(line.split()) for line in screen.needed)
+    assert shown[0] != shown[1]
+
+
+def test_a_name_that_goes_on_is_seen_whole_or_no_key_answers() -> None:
+    """Where two names differ only in what would be cut, the rest of the chosen one must have room too."""
+    page = QuestionPage(tuple(asked(name, "a.example") for name in ALIKE[2]), watched=True)
+    for height in range(1, 16):
+        screen = AskScreen()
+        screen.take(page)
+        lines = screen.lines(40, height)
+        screen.drawn(0.0)
+        screen.settle(SETTLED)
+        assert (screen.key("o") is not None) == (ALIKE[2][0] in "".join("".join(lines).split()))
+
+
+def test_what_is_more_of_a_long_name_is_cut_with_a_mark() -> None:
+    """The number of further questions is of a sandbox that can be told from others."""
+    for name in ALIKE[0]:
+        screen = AskScreen()
+        screen.take(QuestionPage(others={name: 412}))
+        lines = screen.lines(40, 24)
+        assert any(
+            line.startswith("  and 412 more of a-team-wit…") and line.endswith(name[-5:]) for line in lines
+        )
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_the_line_tells_long_names_apart(width: int) -> None:
+    """A sandbox's name is cut in its middle there too."""
+    lines = [question_line(QuestionPage((asked(name, "a.example"),)), width, "!") for name in ALIKE[0]]
+    assert lines[0] != lines[1]
+    assert all("…" in line and line.endswith(": a.example:443 [!]") for line in lines)
+
+
+def test_a_long_name_hides_no_other_question() -> None:
+    """Each question takes the lines that it needs and no more: all that fit are there, wherever the chosen one is."""
+    hosts = [f"h{number}.example" for number in range(4)]
+    questions = (
+        *(asked(name, host) for name, host in zip(ALIKE[2], hosts, strict=False)),
+        *(asked("box", host) for host in hosts[2:]),
+    )
+    for moves in range(4):
+        screen = AskScreen()
+        screen.take(QuestionPage(questions, watched=True))
+        for _ in range(moves):
+            screen.key("j")
+        text = "\n".join(screen.lines(24, 30))
+        assert all(f"{host}:443" in text for host in hosts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irons.asking.ranking import SandboxQuestions, by_sandbox
-from irons.terminal.cells import cut_left
+from irons.terminal.cells import cut_left, cut_middle
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _named(asked: list[SandboxQuestions], named: int, *, brief: bool) -> str:
 
 
 def _part(asked: SandboxQuestions, *, brief: bool) -> str:
-    who = clean(asked.sandbox, limit=LONGEST_NAME)
+    who = cut_middle(clean(asked.sandbox), LONGEST_NAME)
     if not asked.questions:
         hosts = f"{asked.more:,} host{'s' if asked.more > 1 else ''}"
         # Too many to be listed: no key answers these.
@@ -69,8 +69,8 @@ def _shortest(asked: list[SandboxQuestions], width: int, tail: str) -> str:
     first = asked[0]
     name = clean(first.questions[0].pattern) if first.questions else "…"
     rest = _more(first.places - 1, brief=True) + _left(len(asked) - 1, brief=True) + tail
-    who = clean(first.sandbox, limit=LONGEST_NAME)
+    who = cut_middle(clean(first.sandbox), LONGEST_NAME)
     # The name has at least two thirds of what is left.
     room = width - len(rest) - 4
-    who = clean(who, limit=max(1, room - max(room - room // 3, min(len(name), room - len(who)))))
+    who = cut_middle(who, max(1, room - max(room - room // 3, min(len(name), room - len(who)))))
     return f"? {who}: {cut_left(name, room - len(who))}{rest}"[:width]

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from irons.asking.answers import KeyAnswer, rule_text, surely_text, taken_preset
 from irons.asking.details import details
+from irons.asking.folding import folded
 from irons.asking.question_line import question_line
+from irons.asking.question_rows import QuestionRows, around, whole_names, words_of
 from irons.asking.ranking import in_turns
-from irons.asking.reason import quoted
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import QuestionPage
 from irons.record import NamedTuple
-from irons.terminal.cells import cells, cut, cut_left, rows
+from irons.terminal.cells import cells, cut, cut_middle
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -31,17 +32,12 @@ KEYS: Final[dict[str, Answer]] = {
 SETTLED = 0.5
 """Seconds for which a question must have been drawn, with no key waiting at their end, before one answers it: what was typed before it
 came is not an answer, however late it is read. So it is with a rule, and the key that puts it."""
-NOT_TRIED = "asked by the agent, no connection was made"
-"""What there is to say of a question that no connection put."""
-MOST_WORDS = 3
-"""Lines of the agent's reason at most."""
-GOES_ON = "| "
-"""Begins each further line of it, so that none reads as one of irons."""
 MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
-_INDENT = "  "
+SHORTEST_NAME = 8
+"""Cells of a sandbox's name below which it says nothing."""
 _LEAST = 2
-"""Lines that the chosen question takes."""
+"""Lines that the chosen question takes, where its sandbox's name has room in one."""
 TOO_SOON = "that key came too soon after what it answers; press it again"
 NO_ROOM = "no room to show what a key would answer, so none does"
 WIDER = "w"
@@ -239,60 +235,69 @@ class AskScreen:
         questions = self._page.questions
         count = f"{len(questions)} open" if questions else "nothing is asked"
         watched = "" if self._page.watched else "; no one counts as watching: press a key"
-        note, has_room = self._foot(width, height)
+        whole = whole_names({each.sandbox for each in questions}, width)
+        blocks = {each.id: QuestionRows.of(each, width, whole=each.sandbox in whole) for each in questions}
+        block = blocks.get(self.chosen, QuestionRows(()))
+        # Without these lines of the chosen question no key answers.
+        least = max(_LEAST, len(block.asked))
+        note, has_room = self._foot(width, height, least)
         keys = _keys(width)
-        others = _others(self._page.others)
+        others = _others(self._page.others, width)
         head = [f"irons ask: {count}{self._of if questions else ''}{watched}"]
-        if self._second is None and self.chosen and height >= _LEAST:
+        if self._second is None and self.chosen and height >= least:
             # Of what else there is to say no line takes the question's place.
-            note = note[: height - _LEAST]
+            note = note[: height - least]
         # What a second key would do is seen before all else, and the questions before what keys there are.
-        if height - len(note) - len(keys) - len(others) - len(head) < _LEAST:
+        if height - len(note) - len(keys) - len(others) - len(head) < least + len(block.facts):
             others = []
-        if height - len(note) - len(keys) - len(head) < _LEAST:
+        if height - len(note) - len(keys) - len(head) < least:
             keys = []
-        if questions and height - len(note) - len(head) < _LEAST:
+        if questions and height - len(note) - len(head) < least:
             head = []
         known = self._details(width)
         # They are below the questions, and give way to them.
-        known = known[: max(0, height - len(note) - len(keys) - len(others) - len(head) - _LEAST)]
+        known = known[
+            : max(0, height - len(note) - len(keys) - len(others) - len(head) - least - len(block.facts))
+        ]
         room = max(1, height - len(head) - len(note) - len(keys) - len(others) - len(known))
         rows: list[str] = []
         chosen = 0
         at = next((place for place, each in enumerate(questions) if each.id == self.chosen), 0)
-        most = max(1, room // 2)
-        first = max(0, min(at - most // 2, len(questions) - most))
-        for each in questions[first : first + most]:
+        for each in questions[around([len(blocks[each.id].all()) for each in questions], at, room)]:
             mark = ">" if each.id == self.chosen else " "
             chosen = len(rows) if each.id == self.chosen else chosen
-            rows += [f"{mark} {cut_left(clean(each.pattern), width - 2)}", f"    {_about(each)}"]
+            pattern, *more = blocks[each.id].all()
+            rows += [f"{mark} {pattern}", *(f"    {line}" for line in more)]
             if each.id == self.chosen:
-                rows += [f"    {line}" for line in _its_words(each, width - 4)]
+                rows += [f"    {line}" for line in words_of(each, width - 4)]
         above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
         lines = [cut(line, width) for line in (*above, *note[-height:])] if height > 0 else []
         chosen += len(head)
         fits = (
-            self.question is not None and has_room and chosen + _LEAST <= len(above) and len(note) <= height
+            self.question is not None
+            and has_room
+            and chosen + least <= min(len(above), len(head) + room)
+            and len(note) <= height
         )
         rule = lines[len(above) :] if self._second is not None else []
-        self._needed = (*lines[chosen : chosen + _LEAST], *rule) if fits else ()
+        self._needed = (*lines[chosen : chosen + least], *rule) if fits else ()
         return lines
 
-    def _foot(self, width: int, height: int) -> tuple[list[str], bool]:
+    def _foot(self, width: int, height: int, least: int) -> tuple[list[str], bool]:
         """What there is to say of the last key, and whether there is room. A rule, or a wider pattern, is not shown in part."""
         whole = self._second is not None or (bool(self.note) and self.note == self._widened)
-        note = _folded(self.note, width, whole=whole)
-        if not whole or len(note) <= height - _LEAST:
+        note = folded(self.note, width, whole=whole)
+        if not whole or len(note) <= height - least:
             return note, True
         # What is said below the rule gives way to it.
-        rule = _folded(self._second.text, width, whole=True) if self._second is not None else note
-        return (rule, True) if len(rule) <= height - _LEAST else (_folded(NO_ROOM, width), False)
+        rule = folded(self._second.text, width, whole=True) if self._second is not None else note
+        return (rule, True) if len(rule) <= height - least else (folded(NO_ROOM, width), False)
 
     def _details(self, width: int) -> list[str]:
         """What is known of the chosen question."""
         chosen = next((each for each in self._page.questions if each.id == self.chosen), None)
         told = [] if chosen is None else details(chosen)
-        return [f"    {line}" for each in told for line in _folded(each, width - 4)]
+        return [f"    {line}" for each in told for line in folded(each, width - 4)]
 
     def _move(self, by: int) -> None:
         ids = [each.id for each in self._page.questions]
@@ -327,30 +332,13 @@ class AskScreen:
         return self._wider[self._width - 1] if self._width and answer not in ("once", "no") else None
 
 
-def _about(question: OpenQuestion) -> str:
-    since = "" if question.since is None else f", since {question.since.astimezone():%H:%M:%S}"
-    if question.requests and not question.count:
-        return f"{clean(question.sandbox)}: {NOT_TRIED}{since}"
-    return f"{clean(question.sandbox)}: {question.waiting} waiting, {question.count} tried{since}"
-
-
-def _its_words(question: OpenQuestion, width: int) -> list[str]:
-    """The agent's reason, quoted and marked as the sandbox's words; its end is cut before it fills the pane."""
-    if not question.reason:
-        return []
-    room = max(1, width - len(GOES_ON))
-    # No word is cut as a name is, on its left.
-    words = [part for word in quoted(question.reason).split(" ") for part in rows(word, room)]
-    first, *more = _folded(f"the sandbox says: {' '.join(words)}", room)
-    if len(more) >= MOST_WORDS:
-        more = [*more[: MOST_WORDS - 2], "…"]
-    return [first, *(f"{GOES_ON}{line}" for line in more)]
-
-
-def _others(others: Mapping[str, int]) -> list[str]:
+def _others(others: Mapping[str, int], width: int) -> list[str]:
     first = list(others.items())[:MOST_OTHERS]
     left = len(others) - len(first)
-    lines = [f"  and {count:,} more of {clean(name)}" for name, count in first]
+    lines: list[str] = []
+    for name, count in first:
+        more = f"  and {count:,} more of "
+        lines.append(more + cut_middle(clean(name), max(SHORTEST_NAME, width - len(more))))
     return [*lines, f"  and more of {left:,} further sandboxes"] if left else lines
 
 
@@ -362,27 +350,3 @@ def _keys(width: int) -> list[str]:
             lines.append("")
         lines[-1] += f"  {key}" if lines[-1] else key
     return lines
-
-
-def _folded(text: str, width: int, *, whole: bool = False) -> list[str]:
-    """Fold a text at its blanks; a word that is too long is cut on its left, or with `whole` goes on in the next line, indented."""
-    lines: list[str] = []
-    for part in text.split("\n"):
-        line = ""
-        words = part.split(" ")
-        for word in [row for each in words for row in _in_rows(each, width)] if whole else words:
-            if line and cells(line) + 1 + cells(word) > width:
-                lines.append(line)
-                line = ""
-            line += f" {word}" if line else cut_left(word, width)
-        if line:
-            lines.append(line)
-    return lines
-
-
-def _in_rows(word: str, width: int) -> list[str]:
-    """A word as rows: each but the first is indented, so that it does not look like another word."""
-    if cells(word) <= width or width <= 2 * len(_INDENT):
-        return list(rows(word, width))
-    first, *more = rows(word, width - len(_INDENT))
-    return [first, *(f"{_INDENT}{row}" for row in more)]

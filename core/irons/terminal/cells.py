@@ -29,6 +29,16 @@ def cut_left(text: str, width: int) -> str:
     return "…" + cut(text[::-1], width - 1)[::-1] if width > 0 else ""
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return as much of both ends of `text` as fits, with a mark where something is missing."""
+    if cells(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    beginning = cut(text, (width - 1) // 2)
+    return f"{beginning}…{cut(text[::-1], width - 1 - cells(beginning))[::-1]}"
+
+
 def rows(text: str, width: int) -> Iterator[str]:
     """Cut `text` into rows of so many cells; at least one, and at least one character in each."""
     row, used = "", 0
