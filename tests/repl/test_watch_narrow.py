@@ -137,3 +137,65 @@ def test_keys_that_scroll_wait_for_the_page() -> None:
     state.press("pagedown", 102.0)
     assert state.shown == "event"
     assert draw(state, 40, 24)[-1] == " PgDn more · a allow  d deny"
+
+
+TEAM = ("a-team-with-a-long-name-build-amd64", "a-team-with-a-long-name-build-arm64")
+
+
+def log_of(sandbox: str | None, width: int, *events: Event) -> list[str]:
+    """The log's lines for these events."""
+    state = ViewState(sandbox, standing=KnownRules(sandbox, []))
+    state.model.take(events)
+    return [line for line in draw(state, width, 24) if line[1:9] == f"{NOON.astimezone():%H:%M:%S}"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 69, 70, 80, 120])
+def test_the_log_of_all_sandboxes_names_them(width: int) -> None:
+    """Long names are cut in their middle and differ; short ones are whole; a view of one sandbox has no use for them."""
+    events = [event("evil.example", sandbox=name, reason="") for name in (*TEAM, "box-1")]
+    names = [line.split()[2] for line in log_of(None, width, *events)]
+    assert len(set(names)) == 3
+    assert names[2] == "box-1"
+    for name, whole in zip(names[:2], TEAM, strict=True):
+        assert "…" in name
+        assert (name[0], name[-3:]) == (whole[0], whole[-3:])
+    assert all("box-1" not in line for line in log_of("box-1", width, events[2]))
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100])
+@pytest.mark.parametrize("sandbox", [None, "alpha"])
+def test_what_the_log_cuts_has_a_mark(width: int, sandbox: str | None) -> None:
+    """A host keeps its end and its port; what follows it is cut on the right; a line that fits has no mark."""
+    long = "www.bank.example.login.session.department.evil.example"
+    lines = log_of(
+        sandbox,
+        width,
+        event(long, sandbox="alpha"),
+        event("a.b", sandbox="alpha", port=1, count=1, reason="x" * 90),
+        event("a.b", sandbox="alpha", port=1, count=1, reason=""),
+    )
+    assert all(len(line) <= width for line in lines)
+    assert lines[0].endswith("…")
+    assert lines[1].endswith("…")
+    if width >= 40:
+        assert "e:443" in lines[0]
+        assert "a.b:1" in lines[1]
+        assert lines[2].endswith(" a.b:1")
+        assert "…" not in lines[2]
+
+
+def test_a_log_line_says_when_its_reason_does_not_fit() -> None:
+    """In 40 columns the host is there whole where it can be, with a mark for the rest."""
+    assert log_of("alpha", 40, event("evil.example", count=1)) == [
+        f" {NOON.astimezone():%H:%M:%S} DENIED evil.example:443  why0…"
+    ]
+    assert log_of(None, 40, event("evil.example", count=1))[0].endswith(" alpha evil.example:443…")
+
+
+@pytest.mark.parametrize("width", [20, 24, 30, 40])
+def test_bars_are_not_cut(width: int) -> None:
+    """They have as much room as there is, and no mark."""
+    state = view(*(event(f"h{number}.example", count=9) for number in range(3)))
+    hosts = [line for line in draw(state, width, 24) if line[2:4] == "? "]
+    assert len(hosts) == 3
+    assert all("…" not in line[-2:] and line.endswith("█") for line in hosts)

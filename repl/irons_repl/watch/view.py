@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from irons.asking.question_line import question_line
+from irons.terminal.cells import cut_middle
 from irons.text import clean
+from irons_policy.event import Event
 from irons_repl.status.mode_line import Styles, mode_line
 from irons_repl.watch.detail import about_event, about_keys
 from irons_repl.watch.listing import SORT_TITLES
@@ -32,6 +34,15 @@ KEYS = (
     "? keys  q leave",
 )
 """The line at the foot: the longest that fits."""
+
+WIDE = 70
+"""Columns from which the log's columns stay where they are."""
+NAMED = 34
+"""Columns from which the log of all sandboxes names them."""
+LONGEST_LABEL, LONGEST_NAME = 10, 16
+"""Columns of a verdict and of a sandbox's name in the log."""
+_TIME = 11
+"""Columns of the time in the log, with the blanks around it and after the verdict."""
 
 NARROWEST = 12
 """Columns of a text next to its title at least; with fewer it goes below."""
@@ -130,9 +141,9 @@ def _lists(state: ViewState, drawn: Drawn, width: int, room: int, *, colour: boo
     else:
         lines = [[("class:dim", " No connections yet." if state.model.answered else " Asking the server …")]]
     lines.append(_log_title(state, drawn))
-    name = 16 if state.sandbox is None and width >= 70 else 0
+    columns = _log_columns(drawn.log, width, several=state.sandbox is None)
     chosen = drawn.entry.number if drawn.entry is not None and state.focus == "log" else None
-    lines += [_event(entry, name, chosen=entry.number == chosen) for entry in drawn.log]
+    lines += [_event(entry, columns, width, chosen=entry.number == chosen) for entry in drawn.log]
     return lines[:room]
 
 
@@ -154,7 +165,8 @@ def _hosts(
 ) -> list[Fragments]:
     name = max(12, min(max(40, width // 3), width // 2 + 2))
     digits = max(len(str(host.total)) for host in hosts)
-    bar = max(4, width - name - digits - 8)
+    room = width - name - digits - 6
+    bar = max(1, min(room, max(4, room - 2)))
     most = max(1, *(host.total for host in hosts))
     lines: list[Fragments] = []
     for host in hosts:
@@ -202,24 +214,47 @@ def _host(
     return line
 
 
-def _event(entry: LogEntry, name: int, *, chosen: bool) -> Fragments:
-    """One event; `name` is the width of the column that names its sandbox, 0 for none."""
-    event = entry.event
+def _log_columns(log: Sequence[LogEntry], width: int, *, several: bool) -> tuple[int, int]:
+    """Return the width of the verdicts, and of the sandboxes' names where there are several; on a narrow screen no more than they need."""
+    if width >= WIDE:
+        return LONGEST_LABEL, LONGEST_NAME if several else 0
+    label = max((len(_label(entry.event)[0]) for entry in log), default=0)
+    if width < NAMED or not several:
+        return label, 0
+    longest = max((len(clean(entry.event.sandbox)) for entry in log), default=0)
+    # Two thirds of what is left are the host's.
+    return label, min(LONGEST_NAME, longest, max(1, (width - label - _TIME) // 3))
+
+
+def _label(event: Event) -> tuple[str, str]:
+    """Return what became of an event, with its style."""
+    if lost(event):
+        return clean(event.outcome, limit=LONGEST_LABEL).upper(), STYLES["warned"]
     verdict = verdict_of(event)
+    return LABELS[verdict], STYLES[verdict]
+
+
+def _event(entry: LogEntry, columns: tuple[int, int], width: int, *, chosen: bool) -> Fragments:
+    """One event; `columns` are the widths of the verdict and of the sandbox's name, 0 for none."""
+    event = entry.event
     time = event.time.astimezone().strftime("%H:%M:%S") if event.time else "--:--:--"
     port = f":{event.port}" if event.port is not None else ""
     count = f" ({event.count} times)" if event.count > 1 else ""
-    label, style = LABELS[verdict], STYLES[verdict]
-    if lost(event):
-        label, style = clean(event.outcome, limit=10).upper(), STYLES["warned"]
+    (label, style), (verdict, name) = _label(event), columns
     under = "reverse" if chosen else ""
-    line: Fragments = [(under or "class:dim", f" {time} "), (f"{under} {style}".strip(), f"{label:<10} ")]
+    line: Fragments = [
+        (under or "class:dim", f" {time} "),
+        (f"{under} {style}".strip(), f"{label:<{verdict}} "),
+    ]
     if name:
-        line.append((under, f"{clean(event.sandbox, limit=name):<{name}} "))
-    line.append((under, f"{clean(event.host)}{port}{count}"))
-    why = event.ended if lost(event) else event.reason if verdict != "allowed" else ""
-    if why:
-        line.append((under or "class:dim", f"  {clean(why)}"))
+        line.append((under, f"{cut_middle(clean(event.sandbox), name):<{name}} "))
+    why = event.ended if lost(event) else event.reason if verdict_of(event) != "allowed" else ""
+    why = f"  {clean(why)}" if why else ""
+    host, room = f"{clean(event.host)}{port}", width - _columns(line)
+    if len(host) + len(count) + len(why) > room:
+        # What follows the host is cut first, and the mark of that has a column.
+        host = _tail(host, max(1, room - bool(count or why)))
+    line += [(under, f"{host}{count}"), (under or "class:dim", why)]
     return line
 
 
@@ -291,8 +326,15 @@ def _tail(text: str, room: int) -> str:
 
 
 def _cut(line: Iterable[tuple[str, str]], width: int) -> Fragments:
+    """Cut a line on its right, with a mark where something is missing."""
+    whole = list(line)
+    missing = len("".join(text for _, text in whole).rstrip()) > width
+    room = width - 1 if missing else width
     cut: Fragments = []
-    for style, text in line:
-        cut.append((style, text[:width]))
-        width = max(0, width - len(text))
+    for style, text in whole:
+        cut.append((style, text[:room]))
+        if missing and len(text) > room:
+            cut.append((style, "…"))
+            break
+        room -= min(room, len(text))
     return [part for part in cut if part[1]]
