@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from irons.client.api import connect
+from irons.client.api import PAGE_SIZE, connect
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.audit.change_views import colour, told, who_here
 
@@ -238,4 +238,17 @@ def test_questions_are_told_with_their_end(run_irons: Runner, own: FakeApi) -> N
         "answered once about a.example:443",
         "answered once about b.example:443 at pts/3",
         "no answer about c.example:443: no one answered",
+    ]
+
+
+def test_what_made_room_is_counted(run_irons: Runner, own: FakeApi) -> None:
+    """Also changes that are gone between others, on later pages, are counted."""
+    for number in range(PAGE_SIZE + 5):
+        own.log_change("rule-added", "one", subject=f"h{number}.example", after={"list": "allow"})
+    own.rotated_changes = {1, PAGE_SIZE + 3, PAGE_SIZE + 4}
+    done = run_irons("audit", "changes").ok()
+    assert len(done.lines) == PAGE_SIZE + 2
+    assert done.err.splitlines() == [
+        "irons: 1 earlier changes made room for others",
+        "irons: 2 changes between these made room for others",
     ]

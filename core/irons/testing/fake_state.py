@@ -65,6 +65,7 @@ class FakeState:
         changes: The events that changed, in order.
         unsettled: The ids of events that may still change, as an export is answered.
         rotated_ids: The ids of events that retention took, as an export is answered.
+        rotated_changes: The ids of changes that made room for others.
         change_log: The changes of rules, modes, keys and sandboxes, numbered from 1.
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
@@ -95,6 +96,7 @@ class FakeState:
     changes: list[dict[str, Any]] = field(default_factory=list)
     unsettled: set[int] = field(default_factory=set)
     rotated_ids: set[int] = field(default_factory=set)
+    rotated_changes: set[int] = field(default_factory=set)
     change_log: list[dict[str, Any]] = field(default_factory=list)
     ssh: dict[str, Any] = field(
         default_factory=lambda: {"host": "127.0.0.1", "port": 2222, "username": "agent"}

@@ -523,7 +523,11 @@ def _change_log(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
     deadline = time.monotonic() + float(call.query.get("wait") or 0)
     while True:
         found = [
-            row for row in api.change_log if row["id"] > token and name in (None, row.get("sandbox_name"))
+            row
+            for row in api.change_log
+            if row["id"] > token
+            and row["id"] not in api.rotated_changes
+            and name in (None, row.get("sandbox_name"))
         ]
         left = deadline - time.monotonic()
         if found or left <= 0 or api.closing.is_set():
@@ -533,7 +537,13 @@ def _change_log(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
         found = found[-int(call.query["limit"]) :]
     part = found[: int(call.query.get("page_size") or api.page)]
     last = part[-1]["id"] if len(part) < len(found) else max(token, len(api.change_log))
-    return {"changes": part, "page_token": last, "ever": len(api.change_log)}
+    rotated = sum(1 for gone in api.rotated_changes if token < gone <= last)
+    return {
+        "changes": part,
+        "page_token": last,
+        "ever": len(api.change_log),
+        **({"rotated": rotated} if rotated else {}),
+    }
 
 
 _FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {

@@ -49,6 +49,7 @@ class ChangeReader:
     Attributes:
         token: The page token after what was read.
         rotated: How many changes of the last page's range made room for others.
+        lost: How many of all pages' ranges.
         ever: How many changes the server ever had.
     """
 
@@ -62,7 +63,7 @@ class ChangeReader:
         token: int = 0,
     ) -> None:
         self.token = token
-        self.rotated = 0
+        self.rotated = self.lost = 0
         self.ever = 0
         self._ctx = ctx
         self._sandbox = sandbox
@@ -79,6 +80,7 @@ class ChangeReader:
         page = self._patience.ask(ask)
         self.token = page.token or self.token
         self.rotated, self.ever = page.rotated, page.ever
+        self.lost += page.rotated
         return page.changes
 
     def past(self, limit: int | None = None) -> Iterator[ChangeRecord]:
@@ -132,8 +134,11 @@ def _changes(
     first = next(found, None)
     if reader.rotated and first is not None and limit is None:
         ctx.progress(f"irons: {reader.rotated:,} earlier changes made room for others")
+    told = reader.lost
     if first is not None:
         yield first
     yield from found
+    if reader.lost > told and limit is None:
+        ctx.progress(f"irons: {reader.lost - told:,} changes between these made room for others")
     if follow:
         yield from reader.coming()

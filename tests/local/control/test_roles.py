@@ -132,11 +132,11 @@ async def _made(client: httpx.AsyncClient, lab: Lab, name: str, **more: Any) -> 
 
 
 @contextlib.asynccontextmanager
-async def team(directory: Path) -> AsyncIterator[Team]:
-    """Make a team, of which each sandbox in mode `ask` has a snapshot and a question."""
+async def team(directory: Path, **config: Any) -> AsyncIterator[Team]:
+    """Make a team, of which each sandbox in mode `ask` has a snapshot and a question; `config` is the server's."""
     port = free_port()
     async with contextlib.AsyncExitStack() as stack:
-        lab = await stack.enter_async_context(control_plane(directory, host="127.0.0.1", port=port))
+        lab = await stack.enter_async_context(control_plane(directory, host="127.0.0.1", port=port, **config))
         clients = []
         for label, role in (("user", "user"), ("other", "user"), ("auditor", "auditor"), ("admin", "admin")):
             made = (await lab.client.post("/keys", json={"label": label, "role": role})).json()
@@ -265,6 +265,44 @@ def test_other_spellings_of_a_path_lead_to_no_other_sandbox(tmp_path: Path) -> N
                         assert answer.status_code in (400, 403, 404, 405), (method, url, answer.text)
                         assert cell not in answer.text or name == cell
             assert (await found.lab.status("theirs"))["status"] == "ready"
+
+    run(work())
+
+
+def test_a_user_rotates_out_only_its_own_changes(tmp_path: Path) -> None:
+    """However many changes a user makes, or has irons make, the change log keeps those of others and says what is gone."""
+
+    async def work() -> None:
+        async with team(tmp_path, keep_changes=20) as found:
+
+            async def kept(**query: Any) -> tuple[list[dict[str, Any]], int, int]:
+                rows, lost, token, ever = [], 0, 0, 1
+                while token < ever:
+                    answer = (
+                        await found.admin.get("/audit/changes", params={"pageToken": token, **query})
+                    ).json()
+                    rows += answer["changes"]
+                    lost += answer.get("rotated", 0)
+                    token, ever = answer["page_token"], answer["ever"]
+                return rows, lost, ever
+
+            before, lost, _ = await kept()
+            assert lost == 0
+            others = [each for each in before if each.get("key_label") != "user"]
+            for first in ("a", "b"):
+                rules = [{"pattern": f"{first}{number}.example", "list": "allow"} for number in range(30)]
+                put = await found.user.put("/sandboxes/mine/egress", json={"rules": rules})
+                assert put.status_code == 200, put.text
+            timed = {"domains": [f"c{number}.example" for number in range(30)], "until": "stop"}
+            assert (await found.user.post("/sandboxes/mine/egress/allow", json=timed)).status_code == 200
+            assert (await found.user.post("/sandboxes/mine/stop", json={})).status_code == 202
+            await found.lab.reaches("mine", "stopped")
+            for query in ({}, {"page_size": 3}):
+                rows, lost, ever = await kept(**query)
+                assert [each for each in rows if each in others] == others
+                assert len(rows) - len(others) == 20
+                assert "rule-ended" in {each["what"] for each in rows}
+                assert lost == ever - len(rows) > 100
 
     run(work())
 

@@ -92,7 +92,7 @@ class ChangeRecord(NamedTuple):
 class ChangesPage(NamedTuple):
     """A part of the change log and the token that continues it (0: keep the one you have).
 
-    `rotated` is how many changes after the token that was sent made room for others, and `ever` how many there ever were;
+    `rotated` is how many changes between the token that was sent and this one made room for others, and `ever` how many there ever were;
     both are of all sandboxes.
     """
 

@@ -56,7 +56,7 @@ _PAGE: Schema = {
         "ever": {**_NUMBER, "description": "How many changes there ever were, of all scopes."},
         "rotated": {
             **_NUMBER,
-            "description": "How many changes after `pageToken` made room for others, of all scopes.",
+            "description": "How many changes after `pageToken`, up to `page_token`, made room for others, of all scopes.",
         },
     },
     "required": ["changes"],

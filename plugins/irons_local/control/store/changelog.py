@@ -114,10 +114,13 @@ def record(
         origin: who asked for it; None is the origin of the code that runs now.
     """
     origin = origin or ORIGIN.get()
+    owner = _owner(origin, sandbox)
     done = connection.execute(
-        "INSERT INTO changes (at, what, uid, key_id, key_label, face, request, sandbox, name, subject, before, after, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO changes (owner, number, at, what, uid, key_id, key_label, face, request, sandbox, name, subject, before, after, reason) "
+        "VALUES (?, (SELECT ifnull(max(number), 0) + 1 FROM changes WHERE owner = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            owner,
+            owner,
             times.now(),
             what.value,
             origin.uid,
@@ -172,14 +175,16 @@ def record_mode(
 
 
 def keep_only(store: Store, most: int) -> None:
-    """Keep no more than the newest changes: an insert removes what is beyond them, in its own transaction.
+    """Keep no more than the newest changes of each owner: an insert removes what is beyond them, in its own transaction.
+
+    So a key of the role `user` makes only its own changes go, however many it makes.
 
     Args:
         store: the database; the limit lasts until it is closed.
-        most: how many.
+        most: how many of each.
     """
     # A trigger takes no parameters.
-    removes = f"DELETE FROM changes WHERE id <= NEW.id - {most:d}"  # noqa: S608 (a number)
+    removes = f"DELETE FROM changes WHERE owner = NEW.owner AND number <= NEW.number - {most:d}"  # noqa: S608 (a number)
     trigger = f"CREATE TEMP TRIGGER keep_changes AFTER INSERT ON main.changes BEGIN {removes}; END"
     store.write_now(lambda connection: connection.execute(trigger))
 
@@ -212,7 +217,7 @@ class ChangePage:
     Attributes:
         changes: in order of their ids, as the wire has them.
         token: the id up to which everything was looked at; 0 where there is nothing yet.
-        rotated: how many changes after the query's token made room for others; of all scopes.
+        rotated: how many changes after the query's token, up to this one, made room for others; of all scopes.
         ever: how many changes there ever were; of all scopes.
     """
 
@@ -229,7 +234,7 @@ def page(connection: sqlite3.Connection, query: ChangeQuery) -> ChangePage:
         HttpError: no sandbox has, or had, that name.
     """
     where, values = _conditions(connection, query)
-    first, last = _bounds(connection)
+    last = _last(connection)
     start = query.after
     if query.limit is not None:
         sql = f"SELECT id FROM changes WHERE {where} ORDER BY id DESC LIMIT 1 OFFSET :limit"  # noqa: S608 (text of ours)
@@ -238,15 +243,32 @@ def page(connection: sqlite3.Connection, query: ChangeQuery) -> ChangePage:
     sql = f"SELECT * FROM changes WHERE {where} ORDER BY id LIMIT :size"  # noqa: S608 (text of ours)
     rows = connection.execute(sql, {**values, "after": start, "size": query.size}).fetchall()
     token = int(rows[-1]["id"]) if len(rows) == query.size else max(last, query.after)
-    return ChangePage([_shown(row) for row in rows], token, max(0, first - 1 - query.after), last)
+    return ChangePage(
+        [_shown(row) for row in rows], token, _rotated(connection, query.after, min(token, last)), last
+    )
 
 
-def _bounds(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the id of the oldest change that is left and the last id that was given; ids have no gaps."""
+def _last(connection: sqlite3.Connection) -> int:
+    """Return the last id that was given."""
     given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'changes'").fetchone()
-    last = 0 if given is None else int(given[0])
-    oldest = connection.execute("SELECT min(id) FROM changes").fetchone()[0]
-    return (last + 1 if oldest is None else int(oldest)), last
+    return 0 if given is None else int(given[0])
+
+
+def _rotated(connection: sqlite3.Connection, after: int, upto: int) -> int:
+    """Return how many changes between two tokens are gone; ids were given without gaps."""
+    if upto <= after:
+        return 0
+    left = connection.execute(
+        "SELECT count(*) FROM changes WHERE id > ? AND id <= ?", (after, upto)
+    ).fetchone()
+    return upto - after - int(left[0])
+
+
+def _owner(origin: Origin, sandbox: StoredSandbox | None) -> str:
+    """Return whose change it is: that of the key of the role `user` that asked for it, or of the key that created the sandbox which brought it about."""
+    if origin.owner or origin.uid is not None or origin.key_id is not None or sandbox is None:
+        return origin.owner
+    return sandbox.creator
 
 
 def _conditions(connection: sqlite3.Connection, query: ChangeQuery) -> tuple[str, dict[str, Any]]:

@@ -275,6 +275,14 @@ CREATE TABLE unasked (
 ) STRICT, WITHOUT ROWID;
 """
 
+_OWNERS = """
+-- Whose change it is, the id of a key or empty for all else, and its number among those of that owner: each keeps its newest ones.
+ALTER TABLE changes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE changes ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+UPDATE changes SET number = id;
+CREATE INDEX changes_owner ON changes (owner, number);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -292,5 +300,6 @@ MIGRATIONS: tuple[str, ...] = (
     _ASK,
     _ROLES,
     _UNASKED,
+    _OWNERS,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""
