@@ -34,9 +34,6 @@ BEHIND = 10_000
 CHANGES = 1_000
 """Steps of sandboxes that wait at most."""
 
-MOST_ASKED = 16
-"""Questions that plugins have not answered yet; of further ones they do not hear."""
-
 _PIECE = 200
 _LONGEST_TEXT = 500
 _LOOK_EVERY = 5.0
@@ -117,10 +114,10 @@ class HookFeed:
         return self._hears
 
     async def ask(self, question: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Have plugins hear of a question.
+        """Have plugins hear of a question. The caller limits how many are open.
 
         Args:
-            question: what goes out of it; its `id` names it.
+            question: what goes out of it; its `id` names it, and no other one that is open.
 
         Returns:
             The plugin that first gave an answer that `may` of the question has, and that answer; two empty texts where none did, or its
@@ -130,8 +127,6 @@ class HookFeed:
         if not self._hears:
             # They have gone since the caller looked.
             return None
-        if len(self._asked) >= MOST_ASKED or identity in self._asked:
-            return "", ""
         asked = self._asked[identity] = _Asked(
             asyncio.get_running_loop().create_future(), tuple(question["may"])
         )

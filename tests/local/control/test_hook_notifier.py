@@ -9,10 +9,10 @@ import os
 import re
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.local.control.lab import control_plane, run, until
@@ -23,7 +23,7 @@ from irons_local.config.server import NotifierSettings
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.egress import notifying
 from irons_local.control.egress.hook_notifier import HookNotifier
-from irons_local.control.egress.notifying import ANSWERED_WITHIN, EVERY
+from irons_local.control.egress.notifying import ANSWERED_WITHIN, EVERY, MOST
 from irons_local.control.egress.questions import CellQuestion, QuestionDesk
 from irons_local.control.hook_feed import HookFeed
 
@@ -219,6 +219,53 @@ def test_one_message_of_a_sandbox_in_ten_seconds(tmp_path: Path) -> None:
             assert len(at.heard) == 1
             at.now += EVERY
             await at.until(lambda: len(at.heard) == 2)
+
+    run(work())
+
+
+class BusyPlugins:
+    """Plugins that answer once they are let."""
+
+    hears_questions = True
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.go = asyncio.Event()
+
+    async def ask(self, question: Mapping[str, Any]) -> tuple[str, str]:
+        """Answer once that is let."""
+        self.heard.append(question["id"])
+        await self.go.wait()
+        return "busy", "no"
+
+
+def test_one_sandbox_keeps_no_other_from_plugins_that_are_busy() -> None:
+    """However long they take, one message of a sandbox is out, and a later question of another sandbox is passed on."""
+
+    async def work() -> None:
+        many = [question(f"h{number}.example") for number in range(2 * MOST)]
+        desk, plugins, now = Desk(*many), BusyPlugins(), 1000.0
+        notifier = HookNotifier(cast("QuestionDesk", desk), NotifierSettings, plugins, lambda: now)
+        running = asyncio.ensure_future(notifier.run())
+        try:
+            async with asyncio.timeout(120):
+                for _ in range(MOST + 1):
+                    now += EVERY
+                    looks = desk.looks + 3
+                    while desk.looks < looks:  # noqa: ASYNC110 - the stand-in has no event
+                        await asyncio.sleep(0)
+                desk.questions = (*many, question("other.example", "sb_2"))
+                while len(plugins.heard) < 2:  # noqa: ASYNC110 - nor has this
+                    await asyncio.sleep(0)
+                assert plugins.heard == ["q_h0.example", "q_other.example"]
+                plugins.go.set()
+                while len(plugins.heard) < 3:
+                    now += EVERY
+                    await asyncio.sleep(0)
+                assert plugins.heard[2] == "q_h1.example"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     run(work())
 

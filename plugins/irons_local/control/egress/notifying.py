@@ -1,4 +1,4 @@
-"""What hears of each question without being a face: at most one message about a sandbox in a while, and answers as far as they are allowed.
+"""What hears of each question without being a face: one message about a sandbox at a time, and answers as far as they are allowed.
 
 What goes out is made for places that turn texts into links: there are none in it. Nothing waits for whoever hears it, unless the settings
 say so and it has answered lately.
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 EVERY = 10.0
 """Seconds between two messages about one sandbox."""
 MOST = 4
-"""Messages that are out at the same time."""
+"""Messages that are out at the same time, each of another sandbox."""
 MOST_FIELD = 100
 """Bytes of each text that goes out."""
 MOST_SAID = 64
@@ -73,7 +73,7 @@ class QuestionNotifier:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self._desk, self._settings, self._clock = name, desk, settings, clock
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._known: set[str] = set()
         self._sent: dict[str, float] = {}
         self._answered = float("-inf")
@@ -97,9 +97,9 @@ class QuestionNotifier:
                     _log.exception("%s: a look at the questions failed", self.name)
                     await asyncio.sleep(LOOK)
         finally:
-            for task in self._running:
+            for task in self._running.values():
                 task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _look(self, token: int | None) -> int | None:
         """Look at the questions once there are others than those of a token, and pass them on; gives the next token.
@@ -121,17 +121,22 @@ class QuestionNotifier:
         return page.token
 
     def _tell(self, settings: NotifierSettings, question: CellQuestion, sandbox: StoredSandbox) -> None:
-        """Pass a question on, unless it was, or another one of its sandbox was a moment ago."""
+        """Pass a question on, unless it was, or another one of its sandbox is out or was passed on a moment ago."""
         now = self._clock()
         for cell in [cell for cell, when in self._sent.items() if now - when >= EVERY]:
             del self._sent[cell]
-        if question.id in self._known or question.cell in self._sent or len(self._running) >= MOST:
+        cell = question.cell
+        if (
+            question.id in self._known
+            or cell in self._sent
+            or cell in self._running
+            or len(self._running) >= MOST
+        ):
             return
         self._known.add(question.id)
-        self._sent[question.cell] = now
-        task = asyncio.create_task(self._ask(settings, question, sandbox))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._sent[cell] = now
+        task = self._running[cell] = asyncio.create_task(self._ask(settings, question, sandbox))
+        task.add_done_callback(lambda _: self._running.pop(cell))
 
     async def _ask(self, settings: NotifierSettings, question: CellQuestion, sandbox: StoredSandbox) -> None:
         try:
