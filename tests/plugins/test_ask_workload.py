@@ -1,4 +1,4 @@
-"""How often a person is asked while an agent works a day: a recorded workload, judged and asked about by the gateway's own code."""
+"""How often a person is asked while an agent works a day: an estimated workload, judged and asked about by the gateway's own code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from irons.testing import FakeApi, Runner
 from irons_local.gateway.ask.asking import Asking, Place
 from irons_policy.decide import decide
 from irons_policy.hostnames import canonical_host
+from irons_policy.idn import registrable
 from irons_policy.policy import Policy
 from irons_policy.rules import Rule, make_rule
 
-RECORD = Path(__file__).parent / "workload.tsv"
+ESTIMATE = Path(__file__).parent / "workload.tsv"
 PRESETS = ("anthropic", "crates", "debian", "github", "npm", "pypi")
 BEGAN = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
@@ -37,9 +38,9 @@ class Waiting:
         """Take it."""
 
 
-def recorded() -> Iterator[tuple[Visit, int]]:
-    """Each place of the record, and how often it is tried."""
-    for line in RECORD.read_text().splitlines():
+def estimated() -> Iterator[tuple[Visit, int]]:
+    """Each place of the estimate, and how often it is tried."""
+    for line in ESTIMATE.read_text().splitlines():
         if not line.startswith("#"):
             tool, host, port, count = line.split("\t")
             yield Visit(tool, host, int(port)), int(count)
@@ -48,7 +49,7 @@ def recorded() -> Iterator[tuple[Visit, int]]:
 @pytest.fixture(params=range(3), ids="order {}".format)
 def workload(request: pytest.FixtureRequest) -> list[Visit]:
     """All connections, in another order each time: tools run in turns."""
-    visits = [visit for visit, count in recorded() for _ in range(count)]
+    visits = [visit for visit, count in estimated() for _ in range(count)]
     Random(request.param).shuffle(visits)
     return visits
 
@@ -104,7 +105,7 @@ def test_with_presets_alone_a_hundred_connections_ask_at_most_once(
 
 
 def test_after_suggest_nothing_is_asked(run_irons: Runner, own: FakeApi, workload: list[Visit]) -> None:
-    """What `egress suggest` prints of a first such day, allowed as it is, covers the second whole."""
+    """What `egress suggest` prints of a first such day, allowed as it is, covers the second whole, and opens no domain beyond it."""
     own.events = [
         {
             "time": (BEGAN + timedelta(seconds=number)).isoformat(),
@@ -121,5 +122,9 @@ def test_after_suggest_nothing_is_asked(run_irons: Runner, own: FakeApi, workloa
         for number, visit in enumerate(workload)
     ]
     suggested = run_irons("egress", "suggest", "one", "-o", "json").ok().json()
-    run_irons("egress", "allow", *(each["pattern"] for each in suggested), "--sandbox", "one").ok()
+    patterns = [str(each["pattern"]) for each in suggested]
+    # Of `*` and of a public suffix the registrable domain is itself, and no host has it.
+    wide = {registrable(pattern.partition(":")[0].removeprefix("*.")) for pattern in patterns}
+    assert wide <= {registrable(visit.host) for visit in workload}
+    run_irons("egress", "allow", *patterns, "--sandbox", "one").ok()
     assert asked_for(rules_of(own), workload) == []
