@@ -80,6 +80,21 @@ def test_it_is_started_once_and_found_after_that(fresh: Person) -> None:
     assert Path(f"/proc/{first[1]}/fd/0").readlink() == Path("/dev/null")
 
 
+def test_local_status_asks_a_daemon_that_runs_for_its_keys(fresh: Person) -> None:
+    """While the control plane has the database open no other process opens that, here because it is not found."""
+    irons = (sys.executable, "-m", "irons", "local")
+    made = fresh.run([*irons, "key", "create", "laptop"])
+    assert made.returncode == 0, made.stderr
+    database = fresh.paths.database
+    database.rename(database.with_suffix(".away"))
+    try:
+        said = fresh.run([*irons, "status"]).stderr
+    finally:
+        database.with_suffix(".away").rename(database)
+    assert "API keys: 1 admin\n" in said
+    assert "these may do all: laptop\n" in said
+
+
 def test_it_inherits_no_secret_of_the_shell_that_started_it(fresh: Person) -> None:
     """A key that was exported there, and for root the caller's PATH, are in the environment of none of its processes."""
     marker = f"marker-{os.getpid()}"

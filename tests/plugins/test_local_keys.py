@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from functools import partial
+
+import pytest
 
 from irons.testing import Runner
 from irons_local.control.store import keys
@@ -24,3 +27,17 @@ def test_local_status_says_what_keys_may_do(run_irons: Runner) -> None:
     assert "laptop, ci" in line
     assert "bob" not in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_local_status_reads_no_database_of_another_version(run_irons: Runner, version: int) -> None:
+    """While no daemon runs, the keys in a file that an older or a newer irons made are not its to read."""
+    paths = Paths.of(run_irons.env).create()
+    with closing(Store(paths.database)) as store:
+        store.write_now(partial(keys.create, label="laptop", role="admin"))
+    assert "laptop" in run_irons("local", "status").ok().err
+    with closing(sqlite3.connect(paths.database)) as other:
+        other.execute(f"PRAGMA user_version = {version}")
+    before = paths.database.read_bytes()
+    assert "API key" not in run_irons("local", "status").ok().err
+    assert paths.database.read_bytes() == before

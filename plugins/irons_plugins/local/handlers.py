@@ -154,8 +154,8 @@ def status(ctx: Context) -> tuple[ProcessRow, ...]:
 
     paths = paths_of(ctx.settings)
     _show_layers(ctx, paths)
-    say_keys(ctx, paths)
     found = client.status(paths)
+    say_keys(ctx, paths, found)
     if found is None:
         return tuple(ProcessRow(name, None, "", "down") for name in PROCESSES)
     version = found.version

@@ -146,6 +146,30 @@ class Store:
             return work(self._reading)
 
 
+def look_into(path: Path, work: Work[T]) -> T | None:
+    """Run `work` on a file that may be another process's, and change nothing of it.
+
+    Args:
+        path: the file.
+        work: a function of a connection that only reads.
+
+    Returns:
+        What `work` gave; None where there is no such file, another version of irons made it, or it cannot be read.
+    """
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(
+                f"{path.as_uri()}?mode=ro", timeout=_BUSY_MS / 1000, isolation_level=None, uri=True
+            )
+        ) as connection,
+    ):
+        connection.row_factory = sqlite3.Row
+        with _transaction(connection, "DEFERRED"):
+            return work(connection) if _version(connection) == len(MIGRATIONS) else None
+    return None
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
@@ -170,7 +194,7 @@ def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version = _version(connection)
     if version > len(steps):
         raise StoreError(
             f"{path} was made by a newer irons (its version is {version}, this one knows {len(steps)}); "
@@ -190,6 +214,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -
             for statement in _statements(step):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _statements(script: str) -> Iterator[str]:
