@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from irons.cli.aliases import expand_alias
-from irons.cli.room import wait_for_room
 from irons.cli.silence import silence_stdio
 from irons.errors import ApiError, Interrupted, IronsError, NotFound, PluginError, Unsupported, UsageError
 
@@ -36,6 +35,7 @@ def main(words: Sequence[str]) -> int:
         from irons.cli.shell_completion import answer
 
         return answer(words[1:])
+    from irons.terminal.room import wait_for_room
     from irons.terminal.streams import Streams
 
     wait_for_room()

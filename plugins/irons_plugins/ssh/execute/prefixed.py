@@ -6,8 +6,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from irons.terminal.cells import rows
+from irons.terminal.room import write_all
 from irons.text import clean
-from irons_plugins.ssh.openssh.subprocess import write_all
 
 if TYPE_CHECKING:
     from typing import TextIO

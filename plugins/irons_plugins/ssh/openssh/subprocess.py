@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 
 from irons.errors import TimedOut
 from irons.record import NamedTuple
+from irons.terminal.room import write_all
 from irons_plugins.ssh.openssh.child import PIPE, ChildProcess
 from irons_plugins.ssh.openssh.exit_codes import OPENSSH_FAILED
 from irons_plugins.ssh.openssh.mux import open_session
@@ -228,16 +229,6 @@ def writer(stream: TextIO) -> Sink:
         write_all(descriptor, data)
 
     return write
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write bytes, however long that takes. Raises `OSError`."""
-    while data:
-        try:
-            data = data[os.write(descriptor, data) :]
-        except BlockingIOError:
-            # OpenSSH sets what it writes to so, also where this process writes to the same pipe (`2>&1`).
-            select.select([], [descriptor], [])
 
 
 def _feed(pipe: IO[bytes], header: bytes, descriptor: int | None, stream: TextIO, over: int) -> None:
