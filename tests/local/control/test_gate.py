@@ -86,3 +86,59 @@ def test_beyond_the_limit_of_all_the_largest_crowd_gives_way() -> None:
     assert [each.dismissed for each in crowd] == [True] + [False] * 8
     assert not any(each.dismissed for each in few)
     assert gate.strangers == 11
+
+
+def keyed(gate: Gate, key: str | None, count: int) -> list[Someone]:
+    """Let so many connections in that show a key."""
+    made = []
+    for _ in range(count):
+        made += enter(gate, "a", 1)
+        assert gate.recognise(made[-1], valid=True, key=key)
+    return made
+
+
+def test_a_key_that_counts_has_so_many_connections() -> None:
+    """Beyond that its oldest idle connection makes place; those of other keys do not, nor those whose key does not count."""
+    gate = Gate(of_one_key=3)
+    admin, other = keyed(gate, None, 9), keyed(gate, "key_2", 3)
+    busy, idle, last = keyed(gate, "key_1", 3)
+    busy.waits = False
+    turns(gate)
+    keyed(gate, "key_1", 1)
+    assert [busy.dismissed, idle.dismissed, last.dismissed] == [False, True, False]
+    assert not any(each.dismissed for each in (*admin, *other))
+    assert gate.strangers == 0
+
+
+def test_a_key_whose_connections_are_all_served_gets_no_further_one() -> None:
+    """The further one stays a stranger's, until another has ended; one that is there already goes on."""
+    gate = Gate(of_one_key=2)
+    held = keyed(gate, "key_1", 2)
+    for each in held:
+        each.waits = False
+    turns(gate)
+    (more,) = enter(gate, "a", 1)
+    assert not gate.recognise(more, valid=True, key="key_1")
+    assert gate.strangers == 1
+    assert gate.recognise(held[0], valid=True, key="key_1")
+    gate.leave(held[1])
+    assert gate.recognise(more, valid=True, key="key_1")
+    assert gate.strangers == 0
+    assert not any(each.dismissed for each in (*held, more))
+
+
+def test_a_connection_that_shows_another_key_counts_for_that() -> None:
+    """It makes room at the first, and at the second once it shows one that does not count, or an invalid one."""
+    gate = Gate(of_one_key=1)
+    (guest,) = keyed(gate, "key_1", 1)
+    guest.waits = False
+    turns(gate)
+    assert gate.recognise(guest, valid=True, key="key_2")
+    keyed(gate, "key_1", 1)
+    assert gate.recognise(guest, valid=True)
+    (second,) = keyed(gate, "key_2", 1)
+    second.waits = False
+    assert not gate.recognise(second, valid=False, key="key_2")
+    assert gate.strangers == 1
+    keyed(gate, "key_2", 1)
+    assert not second.dismissed

@@ -8,6 +8,8 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.local.control.lab import KEY, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
 from irons_local.config.server import ServerConfig
+from irons_local.control.http.gate import Gate
 from irons_local.control.http.listeners import ListenError, tcp_listener
 
 
@@ -114,6 +117,71 @@ def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path) -> None:
             await until(gone)
 
     run(work())
+
+
+def test_a_key_that_may_not_do_all_takes_so_many_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond that an idle one of its own ends; where all are held, it gets 503, until one ends. A key that may do all is served."""
+    most = 8
+    monkeypatch.setattr("irons_local.control.http.listeners.Gate", partial(Gate, of_one_key=most))
+
+    async def work() -> None:
+        port = free_port()
+        async with control_plane(tmp_path, host="127.0.0.1", port=port) as lab, AsyncExitStack() as ends:
+            holds = lab.server.plane.holds
+            holds._grace = 3600
+            user, admin = [
+                (await lab.client.post("/keys", json={"label": role, "role": role})).json()["key"]
+                for role in ("user", "admin")
+            ]
+
+            async def asked(line: str, key: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                ends.push_async_callback(closed, writer)
+                head = (
+                    f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n"
+                )
+                writer.write(head.encode())
+                return reader, writer
+
+            async def status(key: str) -> tuple[int, asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asked("GET /version", key)
+                return int((await reader.readline()).split()[1]), reader, writer
+
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote:
+                body = {"name": "box", "public_key": KEY, "held": True}
+                made = await remote.post("/sandboxes", json=body, headers={"authorization": f"Bearer {user}"})
+            assert made.status_code == 202
+            idle = [await status(user) for _ in range(most + 1)]
+            assert [each[0] for each in idle] == [200] * (most + 1)
+            # After its answer: that there are too many.
+            assert b"503" in await idle[0][1].read()
+            held = [(await asked("POST /sandboxes/box/hold?wait=3600", user))[1] for _ in range(most)]
+
+            async def are_held() -> bool:
+                return [*holds._open.values()] == [most]
+
+            await until(are_held)
+            assert (await status(user))[0] == 503
+            assert (await status(admin))[0] == 200
+            await closed(held[0])
+
+            async def is_served() -> bool:
+                found, _, writer = await status(user)
+                await closed(writer)
+                return found == 200
+
+            await until(is_served)
+
+    run(work())
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, which may have ended."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def test_a_revoked_key_ends_a_long_poll(tmp_path: Path) -> None:

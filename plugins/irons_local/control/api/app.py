@@ -24,10 +24,12 @@ from irons_local.control.api.plane import Plane
 from irons_local.control.api.roles import RoleGate, caller_of, check_table
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, read_query
 from irons_local.control.api.tracing import traced
+from irons_local.control.http.gate import OF_ONE_KEY
 from irons_local.control.schema.errors import HttpError, bad, unready
 from irons_local.control.schema.schemas import check
 from irons_local.control.store.database import StoreError
 from irons_local.control.store.keyring import KeyRing
+from irons_local.control.store.keys import StoredKey
 from irons_local.log.context import REQUEST
 
 MOST_BYTES = 2 * 1024 * 1024
@@ -122,8 +124,14 @@ class KeyRequired:
 
     async def _refusal(self, request: Request) -> Response | None:
         refused = await self._key_is_wrong(request)
-        request.scope["extensions"]["irons"]["recognise"](valid=refused is None)
-        return refused
+        about = request.scope["extensions"]["irons"]
+        if refused is not None:
+            about["recognise"](valid=False)
+            return refused
+        key: StoredKey = about["key"]
+        if about["recognise"](valid=True, key=None if key.role == "admin" else key.id):
+            return None
+        return _json(503, {"error": f"this key has {OF_ONE_KEY} connections already; end some, or try again"})
 
     async def _key_is_wrong(self, request: Request) -> Response | None:
         kind, _, secret = request.headers.get("authorization", "").partition(" ")

@@ -21,7 +21,7 @@ _FAILURES = {
     413: "The body is too large.",
     431: "The head of the request is too large.",
     500: "It failed; the text says why.",
-    503: "A part of the backend does not answer right now, or too many connections have shown no valid key.",
+    503: "A part of the backend does not answer right now, or there are too many connections without a valid key, or with this key of another role than `admin`.",
 }
 _TEXT = {"type": "string", "minLength": 1}
 _PATH: Mapping[str, Mapping[str, Any]] = {

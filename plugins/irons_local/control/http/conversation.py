@@ -90,7 +90,7 @@ class HttpConnection(asyncio.Protocol):
     def dismiss(self) -> None:
         """End it, since there are too many."""
         if self._transport is not None and self._phase is not Phase.LEAVING:
-            self.refuse(503, "too many connections that have shown no valid key; try again")
+            self.refuse(503, "too many connections without a valid key, or with this key; try again")
         # A connection that takes its leave slowly would still be one too many.
         self.abort()
 
@@ -266,9 +266,9 @@ class HttpConnection(asyncio.Protocol):
         peer = peer_of(sock)
         return {"uid": peer.uid, "pid": peer.pid}
 
-    def _recognise(self, *, valid: bool) -> None:
-        self._known = valid
-        self._gate.recognise(self, valid=valid)
+    def _recognise(self, *, valid: bool, key: str | None = None) -> bool:
+        self._known = self._gate.recognise(self, valid=valid, key=key)
+        return self._known
 
     def _go_on(self) -> None:
         """Turn to the next request on the connection."""
