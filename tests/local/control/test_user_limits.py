@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests.local.control.lab import KEY, run, until
 from tests.local.control.team import is_refusal, team
+
+from irons_policy.patterns import Pattern
 
 
 def test_a_user_rotates_out_only_its_own_changes(tmp_path: Path) -> None:
@@ -129,5 +132,33 @@ def test_a_copy_in_mode_warn_is_refused_with_what_helps(tmp_path: Path) -> None:
             done = await found.user.post("/sandboxes/mine/fork", json={**copy, "mode": "deny"})
             assert done.status_code == 202, done.text
             await found.lab.reaches("copy", "ready")
+
+    run(work())
+
+
+def test_what_is_locked_is_read_once_for_all_rules(tmp_path: Path) -> None:
+    """Many rules in one request read `[ask] never` as often as one does, and for an admin less often than for a user."""
+
+    async def work() -> None:
+        async with team(tmp_path) as found:
+            egress = found.lab.server.plane.egress
+            never, reads = egress.never, []
+
+            def counted() -> tuple[Pattern, ...]:
+                reads.append(1)
+                return never()
+
+            egress.never = counted
+
+            async def read(client: httpx.AsyncClient, name: str, count: int) -> int:
+                reads.clear()
+                domains = [f"h{number}.{name}.example" for number in range(count)]
+                answer = await client.post("/sandboxes/mine/egress/allow", json={"domains": domains})
+                assert answer.status_code == 200, answer.text
+                return len(reads)
+
+            one = await read(found.user, "one", 1)
+            assert await read(found.user, "many", 50) == one
+            assert await read(found.admin, "all", 50) < one
 
     run(work())
