@@ -19,7 +19,7 @@ _LONG: Final = (
 )
 """Names of things that are secret, also as a part of a longer word."""
 
-_SHORT: Final = r"auth(?:orization)?|pass|pwd|creds|jwt|otp|pin"
+_SHORT: Final = r"auth(?:orization)?|pass|pwd?|creds|jwt|otp|pin|psk"
 """Those that other words hold too: they count as a word of their own."""
 
 # Case counts here: these are how tokens of known makers begin.
@@ -29,13 +29,13 @@ _PREFIX: Final = (
     r"|EAAC|ntn_|eyJ[\w-]{1,2000}\.)"
 )
 
-_HINT: Final = r"[=:%]|key|pass|pwd|secret|token|cred|auth|bearer|basic|digest|negotiate|cookie|jwt|otp|pin|redis|login|mysql|mariadb|plugins"
+_HINT: Final = r"[=:%]|key|pass|pwd|secret|token|cred|auth|bearer|basic|digest|negotiate|cookie|jwt|otp|pin|pw|psk|plugins|identified"
 """What each shape has at least one of: a line without it needs no further look."""
 
 # Every repetition is bounded, so that no line takes long to read.
 _SHAPES: Final = (
-    # `--password hunter2`, `--client-secret=abc`, `-passin x`.
-    rf"(?:^|[\s\"'=])--?(?!no-)[\w.-]{{0,40}}(?:{_LONG}|(?<![a-z0-9])(?:{_SHORT})(?![a-z0-9]))",
+    # `--password hunter2`, `--client-secret=abc`, `-passin x`, `-storepass x`.
+    rf"(?:^|[\s\"'=])--?(?!no-)[\w.-]{{0,40}}(?:{_LONG}|(?<![a-z0-9])(?:{_SHORT})(?![a-z0-9])|(?<!by)pass(?![a-z0-9]))",
     # `DB_PASSWORD=x`, `dbPassword=x`, `"token": "x"`, `?access_token=x`; not a version (`token==1`) and not a port.
     rf"(?:{_LONG}|pass|(?<![a-z0-9])(?:{_SHORT})(?![a-z0-9]))[\w.-]{{0,40}}[\"']?[ \t]{{0,8}}(?:=(?!=)|:(?!\d))[ \t]{{0,8}}[\"']?[^\s\"'=]",
     r"(?<![a-z0-9])(?:[a-z0-9]{1,40}[_.-]){0,8}keys?[\"']?[ \t]{0,8}=(?!=)[ \t]{0,8}[\"']?[^\s\"'=]",
@@ -53,13 +53,100 @@ _SHAPES: Final = (
     r"[^\s:/@\"']{0,64}:[^\s/@\"']{1,512}@[^\s@]",
     # `-u me:pw`, `-ume:pw`, `-su me:pw`, `--user=me:pw`, `-U me%pw`.
     r"(?:^|\s)(?:-[a-z]{0,8}u|--(?:[\w-]{1,20}-)?user(?:name)?)[\s=]{0,8}[\"']?[^\s:%/\"']{0,64}[:%][^\s\"']",
-    # Programs with a short option that is a password.
-    r"\b(?:sshpass|login|mysql\w{0,20}|mariadb\w{0,20})\b[^|;&]{0,200}\s-p\s{0,8}\S",
-    r"\bredis-cli\b[^|;&]{0,200}\s-a\s{0,8}\S",
-    r"\bhtpasswd\b[^|;&]{0,200}\s-\w{0,8}b",
     r"\bchpasswd\b",
     r"(?<!\w)(?:pass|env):[^\s/]",
+    # A user's password in SQL, and in a .netrc.
+    r"\bidentified\s{1,8}(?:by|with)\b|\bpassword\s{0,8}\(?\s{0,8}\\?[\"'][^\s\"']",
+    r"\blogin\s{1,8}\S{1,200}\s{1,8}password\s{1,8}\S",
 )
+
+# What follows is for programs whose arguments or standard input are secret, where neither looks like it: `useradd -p x`,
+# `echo x | sudo -S ls`. Each is data: names of programs as one regular expression, and another for what follows them where
+# it is secret. Case counts, as it does for short options.
+
+_GAP: Final = r"(?>\"[^\"]{0,200}\"|'[^']{0,200}'|[^|;&]){0,200}?"
+"""Other arguments of the same program; what is quoted may hold anything."""
+_VALUE: Final = r"[\s=]{0,8}[^\s|;&]"
+_NEXT: Final = r"[\s\"']{1,8}[^\s\"'-]"
+"""The next argument, where it is not an option."""
+
+
+def _short(letters: str) -> str:
+    """Return what matches one of these options with its value, also behind other letters: `-p x`, `-px`, `-mp x`."""
+    return rf"[\s\"']-[A-Za-z]{{0,6}}[{letters}]{_VALUE}"
+
+
+ARGUMENTS: Final = (
+    # Users, remote shells, registries.
+    (r"useradd|usermod|adduser|groupadd|groupmod|sshpass|rdesktop|twine", _short("p")),
+    (r"login", _short("p")),
+    (r"plink|pscp|psftp|kinit|kadmin(?:\.local)?", r"\s-p?w\s{1,8}\S"),
+    (r"[xw]?l?freerdp\w{0,4}", r"\s/p:"),
+    (r"(?:cargo|wandb|vault|bw|op|snyk)\s{1,8}(?:login|auth|unlock)", _NEXT),
+    (r"ngrok\s{1,8}(?:config\s{1,8}add-)?authtoken", _NEXT),
+    (r"doctl|codecov|influx", _short("t")),
+    # HTTP and file transfer.
+    (r"https?|xhs?|httpie", _short("a")),
+    (r"curl", r"[\s\"']-[A-Za-z#]{0,8}b\s{0,8}[\"']?[\w.-]{1,80}="),
+    (r"curl", r"\s(?:-[A-Za-z]{0,8}E\s{0,8}|--(?:proxy-)?cert[\s=]{1,8})[\"']?[^\s:]{1,200}:\S"),
+    (r"lftp|ncftp\w{0,8}", r"\s-u\s{0,8}[^\s,]{1,64},\S"),
+    (r"ncftp\w{0,8}", _short("p")),
+    (r"smbclient|rpcclient", r"\s//\S{1,200}\s{1,8}[^\s-]"),
+    # Databases and brokers.
+    (
+        r"mysql\w{0,20}|mariadb[\w-]{0,20}|mycli|mongo\w{0,20}|cqlsh|cypher-shell|clickhouse-client",
+        _short("p"),
+    ),
+    (r"mysqladmin|mariadb-admin", rf"\s(?:old-)?password{_NEXT}"),
+    (r"sqlcmd|bcp|tsql|mssql-cli|mosquitto_\w{1,8}", _short("P")),
+    (r"sqlplus|expdp|impdp|sqlldr|rman", r"[\s\"'][^\s/@\"'-]{1,64}/[^\s@/]"),
+    (
+        r"redis-cli|valkey-cli|keydb-cli|iredis",
+        rf"(?:{_short('a')}|\s(?i:auth|requirepass|masterauth){_NEXT})",
+    ),
+    (r"rabbitmqadmin|couchbase-cli|couchbase", _short("p")),
+    (r"rabbitmqctl\s{1,8}(?:add_user|change_password|authenticate_user)", r"\s\S{1,200}\s{1,8}\S"),
+    (r"ldap\w{3,10}", _short("w")),
+    (r"ldappasswd", _short("as")),
+    # Keys, archives, documents.
+    (r"openssl", r"\s-(?:k|K|hmac|macopt|kdfopt)\s{1,8}\S"),
+    (r"openssl\s{1,8}passwd|mkpasswd", _NEXT),
+    (r"htpasswd|mosquitto_passwd", _short("b")),
+    (r"ssh-keygen", _short("NP")),
+    (r"ykman|pkcs11-tool|pkcs15-\w{1,10}", _short("Ppn")),
+    (r"7z[ar]?|rar|unrar", _short("p")),
+    (r"zip|unzip|zipcloak", _short("P")),
+    (r"pdftk", r"\s\w{0,8}_pw\s{1,8}\S"),
+    (r"pdf\w{2,10}", r"\s-[uo]pw\s{1,8}\S"),
+    (r"rclone", r"\s(?:obscure|pass)\s{1,8}\S"),
+    (r"ansible-vault\s{1,8}encrypt_string", _NEXT),
+    # Networks.
+    (r"wpa_passphrase", r"\s\S{1,200}\s{1,8}\S"),
+    (r"nmcli|iwctl", r"\s(?:password|[\w.-]{0,40}(?:psk|wep-key\d?))\s{1,8}\S"),
+    (r"snmp\w{2,12}", _short("AXc")),
+    (r"ipmitool", rf"(?:{_short('P')}|\spassword\s{{1,8}}\S)"),
+    (r"samba-tool\s{1,8}user\s{1,8}(?:create|add)", r"\s\S{1,200}\s{1,8}[^\s-]"),
+    # Secrets of services.
+    (r"(?:heroku|netlify|scalingo)\s{1,8}(?:config|env):(?:set|add)", _NEXT),
+    (
+        r"secrets?\s{1,8}(?:set|put|add|create|import)",
+        r"(?:\s(?:-b|--body|--value|--from-literal)[\s=]|[\w\"']=)",
+    ),
+    (r"create\s{1,8}secret|put-parameter", r"\s--(?:from-literal|value)[\s=]"),
+    (r"vault\s{1,8}(?:kv\s{1,8}(?:put|patch)|write)", r"\s[\w.-]{1,80}=[^\s@]"),
+    # What is typed in a person's place.
+    (r"expect(?=[^|&]{1,400}[\s\"';]send\s)", ""),
+)
+"""Programs with a secret among their arguments."""
+
+READERS: Final = (
+    r"(?:ch|smb|vnc|mk|ht|openssl\s{1,8})?passwd",
+    r"sudo\s(?:[^|;&]{0,80}\s)?(?:-[A-Za-z]{0,6}S|--stdin)",
+    r"su|doas|kinit|ssh-add|cryptsetup|veracrypt|keyctl|secret-tool|systemd-creds|wpa_passphrase|ansible-vault",
+    r"pass\s{1,8}insert|vault\s{1,8}(?:kv\s{1,8}put|write|login)|(?:wandb|cargo|snyk)\s{1,8}(?:login|auth)",
+    r"secrets?\s{1,8}(?:set|put|add|create|import|versions)",
+)
+"""Programs that read a secret from standard input."""
 
 _RUN: Final = r"[A-Za-z0-9+/=_-]{28,}"
 _MADE: Final = (r"[0-9]", r"[a-z]", r"[A-Z]")
@@ -72,7 +159,9 @@ def holds_secret(line: str) -> bool:
     looks = _looks()
     if (looks.hint.search(line) and looks.shape.search(line)) or looks.prefix.search(line):
         return True
-    return any(_looks_made(run[0]) for run in looks.run.finditer(line))
+    return looks.program.search(line) is not None or any(
+        _looks_made(run[0]) for run in looks.run.finditer(line)
+    )
 
 
 class _Looks(NamedTuple):
@@ -80,6 +169,7 @@ class _Looks(NamedTuple):
 
     hint: re.Pattern[str]
     shape: re.Pattern[str]
+    program: re.Pattern[str]
     prefix: re.Pattern[str]
     run: re.Pattern[str]
 
@@ -91,6 +181,7 @@ def _looks() -> _Looks:
     return _Looks(
         re.compile(_HINT, re.IGNORECASE),
         re.compile(shape, re.IGNORECASE),
+        re.compile(_programs()),
         re.compile(_PREFIX),
         re.compile(_RUN),
     )
@@ -108,3 +199,13 @@ def _looks_made(run: str) -> bool:
 
 def _kind(letter: str) -> int:
     return next((at for at, kind in enumerate(_MADE) if re.match(kind, letter)), -1)
+
+
+def _programs() -> str:
+    """What matches a line that gives a program a secret."""
+    reader = rf"(?<![\w/.-])(?:(?:/usr)?/s?bin/)?(?:{'|'.join(READERS)})(?![\w./@=-])"
+    given = (rf"(?<![\w.-])(?:{programs})(?![\w.:@-]){_GAP}{follows}" for programs, follows in ARGUMENTS)
+    piped = rf"\|[^|;]{{0,200}}?{reader}"
+    # A here-document, a here-string, and what a program prints in place of a file.
+    here = rf"{reader}{_GAP}<(?:\s{{0,4}}<|\(\s{{0,4}}(?:echo|printf))"
+    return "|".join(f"(?:{each})" for each in (*given, piped, here))
