@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 from tests.local.control.lab import KEY, run, until
-from tests.local.control.team import is_refusal, team
+from tests.local.control.team import is_refusal, made, team
+from tests.local.control.test_questions import tell, told
 
 from irons_policy.patterns import Pattern
 
@@ -160,5 +161,34 @@ def test_what_is_locked_is_read_once_for_all_rules(tmp_path: Path) -> None:
             one = await read(found.user, "one", 1)
             assert await read(found.user, "many", 50) == one
             assert await read(found.admin, "all", 50) < one
+
+    run(work())
+
+
+def test_a_user_s_list_keeps_no_admin_from_answering(tmp_path: Path) -> None:
+    """What a user has no one asked about binds answers about its own sandbox; an answer for all is refused by the name of an admin's."""
+
+    async def work() -> None:
+        async with team(tmp_path) as found:
+            lab, cell = found.lab, found.named["theirs"]["cell"]
+            every: dict[str, Any] = {"rules": [], "never": ["*"]}
+            assert (await found.user.put("/sandboxes/mine/egress", json=every)).status_code == 200
+            answer = {"answer": "always", "scope": "account"}
+            own = f"/questions/{found.named['mine']['question']}"
+            for body in ({"answer": "always"}, answer):
+                refused = await found.admin.post(own, json=body)
+                assert refused.status_code == 400
+                assert "[ask] never of mine has: *:*" in refused.json()["error"]
+            theirs = f"/questions/{found.named['theirs']['question']}"
+            done = await found.admin.post(theirs, json=answer)
+            assert done.status_code == 200, done.text
+            await made(found.admin, lab, "kept", never=["*.kept.example"])
+            listed = await tell(lab, cell, told("a.kept.example"))
+            path = next(f"/questions/{each['id']}" for each in listed if each["host"] == "a.kept.example")
+            refused = await found.admin.post(path, json=answer)
+            assert refused.status_code == 400
+            assert "[ask] never of kept has: *.kept.example:*" in refused.json()["error"]
+            done = await found.admin.post(path, json={"answer": "always"})
+            assert done.status_code == 200, done.text
 
     run(work())

@@ -343,7 +343,7 @@ class QuestionDesk:
         rule = next((each.pattern for each in rules if _covers(each.pattern, question)), None)
         if rule is None:
             raise bad(f"none of the patterns covers {question.pattern}")
-        never = await self._egress.unasked(None if all_of else sandbox.id)
+        never = await self._egress.unasked(sandbox, all_of=all_of)
         if said != "never":
             await asyncio.to_thread(_check_unasked, [each.pattern for each in rules], never)
         after: dict[str, Any] = {
@@ -403,7 +403,7 @@ def _question(cell: str, given: object) -> CellQuestion | None:
     return CellQuestion(identity, cell, host, port, spoke, since, last, count, waiting, requests, words)
 
 
-def _check_unasked(rules: Iterable[Pattern], never: Sequence[Pattern]) -> None:
+def _check_unasked(rules: Iterable[Pattern], never: Mapping[Pattern, str]) -> None:
     """Refuse an answer that would open what no person is asked about.
 
     Raises:
@@ -411,8 +411,9 @@ def _check_unasked(rules: Iterable[Pattern], never: Sequence[Pattern]) -> None:
     """
     for rule, each in product(rules, never):
         if overlap(rule, each):
+            of = f" of {never[each]}" if never[each] else ""
             raise bad(
-                f"{rule.text} would open what [ask] never has: {each.text}; irons egress allow puts such a rule"
+                f"{rule.text} would open what [ask] never{of} has: {each.text}; irons egress allow puts such a rule"
             )
 
 

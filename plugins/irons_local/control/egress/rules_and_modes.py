@@ -518,19 +518,27 @@ class Egress:
         policies = self._judged(connection, affected)
         return [(sandbox, policy.to_json()) for sandbox, policy in zip(affected, policies, strict=True)]
 
-    async def unasked(self, sandbox: str | None) -> tuple[Pattern, ...]:
-        """What no person is asked about in a sandbox, by its id; for None, in any.
+    async def unasked(self, sandbox: StoredSandbox, *, all_of: bool) -> Mapping[Pattern, str]:
+        """What no answer to a question of a sandbox opens.
+
+        Args:
+            sandbox: its list, and that of all sandboxes, count always.
+            all_of: the answer is for all: the list of each one counts, but for those that a key of the role `user` created.
+
+        Returns:
+            Each pattern with the name of a sandbox that has it; empty where that is all of them.
 
         Raises:
             StoreError: the database failed.
         """
 
-        def work(connection: sqlite3.Connection) -> tuple[Pattern, ...]:
-            if sandbox is None:
-                return unasked.of_all(connection)
-            return (*unasked.of(connection, ACCOUNT), *unasked.of(connection, sandbox))
+        def work(connection: sqlite3.Connection) -> dict[Pattern, str]:
+            own = dict.fromkeys(unasked.of(connection, sandbox.id), sandbox.name)
+            return own | (
+                unasked.of_all(connection) if all_of else dict.fromkeys(unasked.of(connection, ACCOUNT), "")
+            )
 
-        return (*self.never(), *await self._store.read(work))
+        return await self._store.read(work) | dict.fromkeys(self.never(), "")
 
     def _locked(self, connection: sqlite3.Connection) -> tuple[Pattern, ...]:
         """What the caller opens by no rule: nothing is closed to an admin."""

@@ -15,12 +15,18 @@ def of(connection: sqlite3.Connection, sandbox: str) -> tuple[Pattern, ...]:
     return tuple(_pattern(row["pattern"]) for row in rows)
 
 
-def of_all(connection: sqlite3.Connection) -> tuple[Pattern, ...]:
-    """The patterns of all sandboxes and of each one that there is."""
+def of_all(connection: sqlite3.Connection) -> dict[Pattern, str]:
+    """The patterns of all sandboxes, and of each one that no key of the role `user` created.
+
+    Returns:
+        Each pattern with the name of a sandbox that has it; empty where that is all of them.
+    """
     rows = connection.execute(
-        "SELECT DISTINCT pattern FROM unasked WHERE sandbox = '' OR sandbox IN (SELECT id FROM sandboxes) ORDER BY pattern"
+        "SELECT pattern, min(ifnull(known.name, '')) AS name FROM unasked LEFT JOIN sandboxes AS known ON known.id = sandbox "
+        "WHERE sandbox = '' OR known.creator NOT IN (SELECT id FROM keys WHERE role = 'user') "
+        "GROUP BY pattern ORDER BY pattern"
     )
-    return tuple(_pattern(row["pattern"]) for row in rows)
+    return {_pattern(row["pattern"]): row["name"] for row in rows}
 
 
 def replace(connection: sqlite3.Connection, sandbox: str, patterns: Sequence[Pattern]) -> None:
