@@ -16,6 +16,7 @@ from tests.local.control.conftest import HOUR
 from tests.local.control.lab import ForwardLoop, Lab, control_plane, run, until
 
 from irons_local.control.clients import gateways as module
+from irons_local.control.clients import keeper as keeper_client
 from irons_local.control.clients.gateways import CellPlace, Gateways
 from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.schema.errors import HttpError
@@ -27,11 +28,12 @@ CELL = "sb_00112233445566ff"
 
 
 WITHIN = module._WITHIN
-"""The limit as it is where no test runs."""
+PLACED_WITHIN = keeper_client._PLACED_WITHIN
+"""The limits as they are where no test runs."""
 
 
 class OtherEnd:
-    """What answers at the other end of a link: for each operation an answer, descriptors, or an error."""
+    """What answers at the other end of a link: for each operation an answer, one that comes later, descriptors, or an error."""
 
     def __init__(self, sock: socket.socket, answers: dict[str, Any]) -> None:
         self.link = AsyncLink(sock)
@@ -45,6 +47,8 @@ class OtherEnd:
                 message = await self.link.recv()
                 self.heard.append(message.body)
                 answer = self._answers.get(message.body["op"], {})
+                if isinstance(answer, asyncio.Future):
+                    answer = await answer
                 if isinstance(answer, tuple):
                     await self.link.refuse(message, *answer)
                 elif isinstance(answer, list):
@@ -325,6 +329,56 @@ def test_a_worker_that_is_slow_to_come_is_waited_for(monkeypatch: pytest.MonkeyP
             next_one = attached(gateways, {"policy": {"cut": 3}}, 1)
             assert await pushing == 3
             await next_one.close()
+
+    run(work(), loop)
+
+
+def test_a_sandbox_that_starts_waits_longer_than_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy of a sandbox that starts may be confirmed later than a client would wait for an answer."""
+    monkeypatch.setattr(module, "_WITHIN", WITHIN)
+    loop = StillLoop()
+
+    async def work() -> None:
+        async with workers(CellPlace(1, runs=True)) as (gateways, _):
+            confirmed: asyncio.Future[dict[str, Any]] = loop.create_future()
+            slow = attached(gateways, {"policy": confirmed}, 1)
+            pushing = asyncio.ensure_future(gateways.push(CELL, "box", {}, within=HOUR))
+            while not slow.heard:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(WITHIN + 1)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            confirmed.set_result({"cut": 4})
+            assert await pushing == 4
+            await slow.close()
+
+    run(work(), loop)
+
+
+def test_a_keeper_is_waited_for_where_nothing_is_known_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy keeper delays a new cell, which has no place yet; for one with a place its last answer counts."""
+    monkeypatch.setattr(keeper_client, "_PLACED_WITHIN", PLACED_WITHIN)
+    loop = StillLoop()
+
+    async def work() -> None:
+        answer: asyncio.Future[dict[str, Any]] = loop.create_future()
+        answers: dict[str, Any] = {"cell.place": answer}
+        async with kept(answers) as (keeper, end):
+            placing = asyncio.ensure_future(keeper.place(CELL))
+            while not end.heard:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(PLACED_WITHIN + 1)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            answer.set_result({"worker": 2, "pid": 7, "served": [2]})
+            place = await placing
+            assert place == CellPlace(2, runs=True, served=(2,))
+            answers["cell.place"] = None
+            placing = asyncio.ensure_future(keeper.place(CELL))
+            while len(end.heard) < 2:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(PLACED_WITHIN + 1)
+            assert await placing == place
 
     run(work(), loop)
 

@@ -162,11 +162,19 @@ class Gateways:
             together.update(counts)
         return together
 
-    async def push(self, cell: str, name: str, policy: Mapping[str, Any]) -> int:
+    async def push(
+        self, cell: str, name: str, policy: Mapping[str, Any], *, within: float | None = None
+    ) -> int:
         """Put a policy active for a cell.
 
         Where the cell's worker is dead and does not come back, nothing of the cell passes; the policy is then laid
         where its next worker begins.
+
+        Args:
+            cell: the sandbox's.
+            name: the sandbox's.
+            policy: as the gateway takes it.
+            within: seconds that it may take; None is less than a client waits for an answer.
 
         Returns:
             How many live connections it cut.
@@ -175,7 +183,7 @@ class Gateways:
             HttpError: it was not confirmed in time.
         """
         sandbox: AboutSandbox = {"id": cell, "name": name, **self._limits}
-        return _count(await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True))
+        return _count(await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True, within=within))
 
     async def impact(self, cell: str, policy: Mapping[str, Any]) -> int:
         """How many live connections of a cell a policy would cut.
@@ -252,12 +260,14 @@ class Gateways:
         for peer in self._peers.values():
             await peer.close()
 
-    async def _of_cell(self, cell: str, asked: FromControl, *, spare: bool = False) -> dict[str, Any]:
+    async def _of_cell(
+        self, cell: str, asked: FromControl, *, spare: bool = False, within: float | None = None
+    ) -> dict[str, Any]:
         """Ask the worker of a cell; every request may be repeated, so one that dies with its worker goes to the next."""
         loop = asyncio.get_running_loop()
         dead: float | None = None
         try:
-            async with asyncio.timeout(_WITHIN):
+            async with asyncio.timeout(_WITHIN if within is None else within):
                 while True:
                     self._news.clear()
                     # Looked up before the keeper is asked: should the worker die after that, the link ends with it, and the

@@ -32,8 +32,10 @@ from irons_local.ipc.keeper_requests import (
 from irons_local.ipc.messages import KEEPER_TO_CONTROL, Moved, NewWorker, ToKeeper, body_of, call_of, read
 
 _log = logging.getLogger(__name__)
-_WITHIN = 40.0
+_WITHIN = 120.0
+"""Seconds for an answer: on a busy machine the disk alone may keep the keeper for many of them."""
 _PLACED_WITHIN = 5.0
+"""Seconds to ask again where a cell is served whose place is known, or is asked for again later."""
 _NEXT_KEEPER = 20.0
 
 
@@ -97,7 +99,9 @@ class KeeperClient:
         if known is not None and not self._linked.is_set():
             return known
         try:
-            message = await self._request(PlaceCell(cell), within=_PLACED_WITHIN)
+            message = await self._request(
+                PlaceCell(cell), within=_WITHIN if known is None else _PLACED_WITHIN
+            )
         except CellError:
             if known is None:
                 raise

@@ -44,8 +44,8 @@ _LARGEST_POLICY = 3 * 1024 * 1024
 class Enforcer(Protocol):
     """The gateway, as far as rules are concerned; each method raises `HttpError` where it does not answer."""
 
-    async def push(self, cell: str, name: str, policy: dict[str, Any]) -> int:
-        """Put a policy active; gives the number of connections it cut."""
+    async def push(self, cell: str, name: str, policy: dict[str, Any], *, within: float | None = None) -> int:
+        """Put a policy active within so many seconds, or less than a client waits; gives the number of connections it cut."""
         ...
 
     async def impact(self, cell: str, policy: dict[str, Any]) -> int:
@@ -400,8 +400,12 @@ class Egress:
             found = await self._gateway.probe(cell, policy.to_json(), judged.text, port)
         return judged, decision, found
 
-    async def enforce(self, identity: str) -> None:
+    async def enforce(self, identity: str, *, within: float | None = None) -> None:
         """Put a sandbox's policy active, as it is recorded.
+
+        Args:
+            identity: the sandbox's id.
+            within: seconds that the gateway has to confirm it; None is less than a client waits for an answer.
 
         Raises:
             HttpError: the gateway did not confirm it.
@@ -410,7 +414,7 @@ class Egress:
             found = await self._store.read(partial(self._policies, identity=identity, every=True))
             change = self._next()
         await self._tell()
-        await self._push(found, change)
+        await self._push(found, change, within)
 
     async def enforce_all(self, cells: Collection[str] | None = None) -> None:
         """Put the policy of every sandbox that may run active, for a gateway or settings that are new.
@@ -485,18 +489,25 @@ class Egress:
         self._changes += 1
         return self._changes
 
-    async def _push_one(self, sandbox: StoredSandbox, policy: dict[str, Any], change: int) -> int:
+    async def _push_one(
+        self, sandbox: StoredSandbox, policy: dict[str, Any], change: int, within: float | None
+    ) -> int:
         turn = self._turns[sandbox.id]
         async with turn.lock:
             if turn.change > change:
                 # A later change, which has this one in it, is active already.
                 return 0
-            cut = await self._gateway.push(sandbox.id, sandbox.name, policy)
+            cut = await self._gateway.push(sandbox.id, sandbox.name, policy, within=within)
             turn.change = change
             return cut
 
-    async def _push(self, found: Sequence[tuple[StoredSandbox, dict[str, Any]]], change: int) -> int:
-        pushes = [self._push_one(sandbox, policy, change) for sandbox, policy in found]
+    async def _push(
+        self,
+        found: Sequence[tuple[StoredSandbox, dict[str, Any]]],
+        change: int,
+        within: float | None = None,
+    ) -> int:
+        pushes = [self._push_one(sandbox, policy, change, within) for sandbox, policy in found]
         try:
             return sum(await asyncio.gather(*pushes))
         except HttpError as error:

@@ -33,6 +33,8 @@ from irons_local.paths import Paths
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
 _CLEARED_WITHIN = 2.0
+_ENFORCED_WITHIN = 120.0
+"""Seconds that the gateway has to confirm the policy of a sandbox that starts: no client waits for this in one request."""
 _AT_REST = (STOPPING, STOPPED, ERROR)
 """What a sandbox is in once its run is over, or about to be."""
 _STEPS = {READY: "ready", STOPPED: "stopped"}
@@ -324,7 +326,7 @@ class Lifecycle:
             self._progress[sandbox.id] = "starting"
             try:
                 # Active, and confirmed by the gateway, before the first process exists.
-                await self._egress.enforce(sandbox.id)
+                await self._egress.enforce(sandbox.id, within=_ENFORCED_WITHIN)
                 # An engine without boot steps need not know of them.
                 await (engine.start(sandbox.id) if boot else engine.start(sandbox.id, boot=False))
             except Exception:

@@ -26,9 +26,10 @@ from irons_local.linux.processes import Process, ended, open_process
 
 AMEND = "irons_local.engines.namespace.amend"
 ANNOUNCE = "irons_local.engines.namespace.announce"
-BOOT_WITHIN = 60.0
-_READY_WITHIN = 30.0
-_GREETING_WITHIN = 2.0
+BOOT_WITHIN = 120.0
+_READY_WITHIN = 120.0
+"""Seconds until its SSH server answers: on a machine that starts many at once, or that has no memory left, it takes long."""
+_GREETING_WITHIN = 10.0
 _ASK_AGAIN = 0.01
 _OF_ANOTHER = [
     "etc/ssh/ssh_host_*",

@@ -18,7 +18,7 @@ from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
 from irons_local.linux import namespaces
 
-_MAKE_WITHIN = 30.0
+_MAKE_WITHIN = 100.0
 
 CellRequest = MakeCell | AdoptCell | DropCell | CellNamespaces | ConnectCell
 _NAMESPACES = len(Namespaces._fields)
