@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from irons.record import NamedTuple
 from irons.text import clean
 
+if TYPE_CHECKING:
+    from prompt_toolkit.filters import Filter
+
 DEFAULT: Final = ("alt-q", "f2")
 """What opens the questions where the setting names nothing that can."""
-VI: Final = "f2"
+_WITH_VI: Final = "f2"
 """What opens them with vi keys, where Escape begins no chord, unless a function key is named."""
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _TAKEN: Final = "f4"
 """Changes between emacs and vi keys."""
 _FORM: Final = "alt- and a letter, or f1 to f12 but f4"
+
+
+class AskChord(NamedTuple):
+    """One of the keys, and with which keys of the line it opens the questions.
+
+    Attributes:
+        name: As in the setting, `alt-q` or `f2`.
+        keys: What the terminal sends for it, as prompt_toolkit names that.
+        emacs: Whether it does with emacs keys.
+        vi: Whether it does with vi keys.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    emacs: bool = True
+    vi: bool = True
+
+    @property
+    def filter(self) -> Filter:
+        """When it opens the questions, for a key binding."""
+        from prompt_toolkit.filters import Always, emacs_mode, vi_mode
+
+        if self.emacs and self.vi:
+            return Always()
+        return emacs_mode if self.emacs else vi_mode
 
 
 class AskChords(NamedTuple):
@@ -29,19 +57,25 @@ class AskChords(NamedTuple):
     trouble: str = ""
 
     @property
-    def alts(self) -> tuple[str, ...]:
-        """The letters that open the questions with Alt, with emacs keys."""
-        return tuple(name[-1] for name in self.names if name.startswith("alt-"))
+    def all(self) -> tuple[AskChord, ...]:
+        """Each, and F2 with vi keys alone where none of these is a function key."""
+        named = tuple(
+            AskChord(name, ("escape", name[-1]), vi=False)
+            if name.startswith("alt-")
+            else AskChord(name, (name,))
+            for name in self.names
+        )
+        if any(chord.vi for chord in named):
+            return named
+        return (*named, AskChord(_WITH_VI, (_WITH_VI,), emacs=False))
 
-    @property
-    def functions(self) -> tuple[str, ...]:
-        """The function keys that do, with any."""
-        return tuple(name for name in self.names if not name.startswith("alt-"))
+    def of(self, *, vi: bool) -> tuple[AskChord, ...]:
+        """Return those that open the questions with vi keys, or with emacs keys."""
+        return tuple(chord for chord in self.all if (chord.vi if vi else chord.emacs))
 
     def name(self, *, vi: bool) -> str:
         """Return the one to show."""
-        name = next(iter(self.functions), VI) if vi else self.names[0]
-        return "-".join(part.capitalize() for part in name.split("-"))
+        return "-".join(part.capitalize() for part in self.of(vi=vi)[0].name.split("-"))
 
 
 def read_chords(text: str) -> AskChords:

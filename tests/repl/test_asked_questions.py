@@ -42,7 +42,7 @@ class Desk:
     """A face whose time goes only where a test says. Implements `irons_repl.questions.asked.AskingFace`."""
 
     chords = AskChords()
-    chord = "Alt-Q"
+    vi = False
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -182,6 +182,17 @@ def test_one_chord_is_for_one_answer(desk: Desk) -> None:
         assert desk.type(key(letter)) == [key(letter)]
     assert desk.server.answered.wait(60)
     assert desk.server.answers == [("q_b", "once")]
+
+
+@pytest.mark.parametrize("vi", [False, True])
+def test_the_list_is_closed_by_what_opens_it(desk: Desk, *, vi: bool) -> None:
+    """With vi keys that is F2 where no function key is named; with emacs keys F2 is a key of the line then."""
+    desk.chords, desk.vi = AskChords(("alt-a",)), vi
+    for keys, is_chord in (((Keys.F2,), vi), ((Keys.Escape, "a"), not vi)):
+        desk.questions.open_or_close()
+        typed = [key(each) for each in keys]
+        assert desk.type(*typed) == ([] if is_chord else typed)
+        assert not desk.questions.is_open
 
 
 def test_a_list_that_is_left_alone_closes(desk: Desk) -> None:

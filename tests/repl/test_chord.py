@@ -23,6 +23,21 @@ def test_a_chord_is_named_as_it_is_pressed(text: str, names: tuple[str, ...], em
     assert (chords.name(vi=False), chords.name(vi=True)) == (emacs, vi)
 
 
+@pytest.mark.parametrize(
+    ("text", "emacs", "vi"),
+    [
+        ("alt-q f5", ["alt-q", "f5"], ["f5"]),
+        ("alt-a", ["alt-a"], ["f2"]),
+        ("f5 f6", ["f5", "f6"], ["f5", "f6"]),
+    ],
+)
+def test_a_chord_opens_with_the_keys_of_the_line(text: str, emacs: list[str], vi: list[str]) -> None:
+    """Escape begins no chord with vi keys, and the F2 that stands in for one there is not taken from emacs keys."""
+    chords = read_chords(text)
+    assert [chord.name for chord in chords.of(vi=False)] == emacs
+    assert [chord.name for chord in chords.of(vi=True)] == vi
+
+
 @pytest.mark.parametrize("bad", ["ctrl-q", "q", "f4", "f0", "f13", "alt-", "alt-qq", "alt-1", "\x1b[2J", "é"])
 def test_what_is_none_is_said_and_leaves_the_others(bad: str) -> None:
     """No setting leaves a person without a chord, and none takes a key that a line needs."""

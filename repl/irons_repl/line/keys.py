@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching, vi_mode
+from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
-from irons_repl.chord import VI, AskChords
+from irons_repl.chord import AskChords
 from irons_repl.line.lexer import left_open
 
 LONGEST = 16_384
@@ -75,12 +75,8 @@ def bindings(
         """Show the open questions as a list in which one letter answers, or close it."""
         questions()
 
-    for letter in chords.alts:
-        keys.add("escape", letter, filter=in_line & emacs_mode)(_questions)
-    for name in chords.functions:
-        keys.add(name, filter=in_line)(_questions)
-    if not chords.functions:
-        keys.add(VI, filter=in_line & vi_mode)(_questions)
+    for chord in chords.all:
+        keys.add(*chord.keys, filter=in_line & chord.filter)(_questions)
 
     @keys.add(Keys.BracketedPaste, filter=in_line)
     def _paste(event: KeyPressEvent) -> None:

@@ -43,9 +43,9 @@ class PromptAround:
         self.changed, self.say = changed, say
 
     @property
-    def chord(self) -> str:
-        """The name of the chord: with vi keys Escape begins none."""
-        return self.chords.name(vi=self._lines.app.editing_mode == EditingMode.VI)
+    def vi(self) -> bool:
+        """Whether the line has vi keys, and not those of emacs."""
+        return self._lines.app.editing_mode == EditingMode.VI
 
     def write(self, text: str) -> None:
         """Write to the terminal at once, as it is."""

@@ -15,7 +15,6 @@ from irons.asking.following import QuestionFollower, QuestionsHeard
 from irons.asking.screen import DOWN, UP, AskScreen
 from irons.asking.title import QuestionTitle
 from irons.text import clean
-from irons_repl.chord import VI
 from irons_repl.questions.sending import send
 from irons_repl.questions.settling import Settling, nothing
 
@@ -52,8 +51,8 @@ class AskingFace(Protocol):
     """What opens the list, and closes it."""
 
     @property
-    def chord(self) -> str:
-        """The name of the chord that opens the list."""
+    def vi(self) -> bool:
+        """Whether the line has vi keys, and not those of emacs."""
         ...
 
     def write(self, text: str, /) -> None:
@@ -122,12 +121,6 @@ class AskedQuestions:
         self._ended = ""
         self._settling = Settling(self._screen, keys, around.later, clock)
         self._title = QuestionTitle(around.write, on=has_title)
-        chords = around.chords
-        functions = chords.functions or (VI,)
-        self._chords = {
-            *((Keys.Escape, each) for each in chords.alts),
-            *((Keys(each),) for each in functions),
-        }
         self._closing = nothing
         self._has_room = False
         self.is_open = False
@@ -204,7 +197,10 @@ class AskedQuestions:
             # A long line leaves it half of the terminal.
             free = max((rows - 1) // 2, rows - 2 - self._around.rows_of_line(prompt))
             return self._screen.lines(columns, min(MOST_LINES, free))
-        line = self._screen.line(columns, self._around.chord) or clean(self._ended)[:columns]
+        line = (
+            self._screen.line(columns, self._around.chords.name(vi=self._around.vi))
+            or clean(self._ended)[:columns]
+        )
         return [line] if line else []
 
     def was_drawn(self) -> None:
@@ -243,7 +239,8 @@ class AskedQuestions:
         if not self.is_open or not typed:
             return list(keys)
         self._follower.pressed()
-        if tuple(key.key for key in typed) in self._chords:
+        chords = [chord.keys for chord in self._around.chords.of(vi=self._around.vi)]
+        if tuple(key.key for key in typed) in chords:
             self._close()
             return [key for key in keys if key.key in _PASSED]
         if len(typed) > 1 and any(_text(key) not in (*DOWN, *UP) for key in typed):

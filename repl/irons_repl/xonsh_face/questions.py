@@ -201,22 +201,16 @@ class Chords:
         shell: Any = getattr(self._xsh.shell, "shell", None)
         if self._shell is not None or not hasattr(shell, "prompter") or not hasattr(shell, "key_bindings"):
             return
-        from prompt_toolkit.filters import emacs_mode, vi_mode
-
-        from irons_repl.chord import VI, read_chords
+        from irons_repl.chord import read_chords
 
         self._shell, self._setting, self._chords = shell, setting, read_chords(setting)
         if self._chords.trouble:
             print(f"irons: {self._chords.trouble}", file=sys.stderr)
         keys = shell.key_bindings
-        bindings = [keys.add("escape", letter, filter=emacs_mode) for letter in self._chords.alts]
-        bindings += [keys.add(name) for name in self._chords.functions]
-        if not self._chords.functions:
-            bindings.append(keys.add(VI, filter=vi_mode))
-        for bind in bindings:
+        for chord in self._chords.all:
             # A handler of its own: `remove` takes a handler of two bindings out of one of them.
             self._added.append(partial(self._open))
-            bind(self._added[-1])
+            keys.add(*chord.keys, filter=chord.filter)(self._added[-1])
         shell.prompter.app.key_processor.before_key_press += self._hear
         # What came between the line above the prompt and the prompt.
         shell.prompter.app.after_render += self._rendered
