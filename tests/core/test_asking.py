@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+from collections import UserDict
+from collections.abc import ItemsView
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.asking.answers import KeyAnswer
-from irons.asking.following import AT_ONCE, PAUSE, LookPace, QuestionFollower, QuestionsHeard
 from irons.asking.question_line import question_line
 from irons.asking.ranking import by_sandbox, in_turns
-from irons.asking.ringing import QUIET, Ringing
 from irons.asking.screen import SETTLED, AskScreen
+from irons.asking.title import QuestionTitle
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import OpenQuestion, QuestionPage
-from irons.presets.offers import PresetOffers
 
 NOON = datetime(2026, 2, 19, 12, tzinfo=UTC)
 
@@ -161,106 +157,6 @@ def test_a_question_that_ends_says_so() -> None:
     assert screen.question is None
 
 
-def test_a_flood_is_followed_with_pauses() -> None:
-    """However fast the questions change, only the first few looks have no pause between them."""
-    looks: list[float] = []
-    enough = threading.Event()
-
-    class Flood:
-        """A server where each look finds something new."""
-
-        def questions(self, *_: object, **__: object) -> QuestionPage:
-            """Answer at once."""
-            looks.append(time.monotonic())
-            if len(looks) > AT_ONCE + 3:
-                enough.set()
-            return QuestionPage((asked("loud", f"h{len(looks)}.example"),), token=len(looks))
-
-    follower = QuestionFollower(lambda: cast("Any", Flood()), lambda _: None)
-    follower.want()
-    assert enough.wait(60)
-    assert follower.stop(60)
-    # After one that began late the next may come sooner, but there are never more since the first than there was time for.
-    assert all(at - looks[0] >= (number - AT_ONCE) * PAUSE - 0.01 for number, at in enumerate(looks))
-
-
-def test_a_few_looks_in_a_row_have_no_pause() -> None:
-    """A question right after an answer waits for nothing; a flood waits after the first looks, and no longer once it was calm."""
-    pace = LookPace()
-    assert [pace.pause(0.0) for _ in range(AT_ONCE)] == [0.0] * AT_ONCE
-    assert [pace.pause(0.0) for _ in range(2)] == pytest.approx([PAUSE, 2 * PAUSE])
-    assert pace.pause(100.0) == 0.0
-
-
-def test_a_flood_rings_once_in_a_while_and_drowns_no_bell() -> None:
-    """One sandbox rings at most once in some seconds, however many places it tries; another one's question rings at once."""
-    now = [0.0]
-    ringing = Ringing(lambda: now[0])
-    rung = [ringing.rings(QuestionPage((asked("loud", f"h{number}.example"),))) for number in range(100)]
-    assert rung == [True, *[False] * 99]
-    assert ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
-    now[0] = QUIET
-    # The bell of what came in the quiet time was held back, and is not lost.
-    assert ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
-    assert not ringing.rings(QuestionPage((asked("loud", "new.example"), asked("calm", "x.example"))))
-    now[0] = 2 * QUIET
-    assert ringing.rings(QuestionPage((asked("loud", "newer.example"),)))
-
-
-class Quiet:
-    """A server where nothing changes: each look of it waits for the test, and gives the same questions."""
-
-    def __init__(self, *hosts: str) -> None:
-        self.page = QuestionPage(tuple(asked("loud", host) for host in hosts), token=1)
-        self.began: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self.may_end = threading.Semaphore(0)
-
-    def questions(self, token: int | None = None, **_: object) -> QuestionPage:
-        """Answer once the test lets it."""
-        self.began.put(token)
-        assert self.may_end.acquire(timeout=120)
-        return self.page
-
-
-def test_a_bell_that_was_held_back_is_heard_without_other_news() -> None:
-    """Its time is over at a look that finds nothing new, and what was heard before is heard again, with the bell."""
-    now = [0.0]
-    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
-    follower = QuestionFollower(lambda: cast("Any", server), heard.put, ringing=Ringing(lambda: now[0]))
-    follower.want()
-    server.may_end.release()
-    assert heard.get(timeout=60).rings
-    server.page = QuestionPage((*server.page.questions, asked("loud", "b.example")), token=2)
-    server.may_end.release()
-    news = heard.get(timeout=60)
-    assert (len(news.page.questions), news.rings) == (2, False)
-    now[0] = QUIET
-    server.may_end.release()
-    assert heard.get(timeout=60) == news._replace(rings=True)
-    follower.stop()
-    server.may_end.release(9)
-    assert follower.stop(60)
-    assert heard.empty()
-
-
-def test_what_was_heard_before_a_rest_is_looked_at_again() -> None:
-    """The first look that ends after it is heard though nothing has changed, and the next one to begin asks for everything."""
-    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
-    follower = QuestionFollower(lambda: cast("Any", server), heard.put)
-    follower.want()
-    assert server.began.get(timeout=60) is None
-    server.may_end.release()
-    news = heard.get(timeout=60)
-    assert server.began.get(timeout=60) == 1
-    follower.rest(resting=True)
-    server.may_end.release()
-    follower.rest(resting=False)
-    server.may_end.release(9)
-    assert heard.get(timeout=60) == news._replace(rings=False)
-    assert server.began.get(timeout=60) is None
-    assert follower.stop(60)
-
-
 def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:
     """A key typed while the picture was off the terminal answers nothing."""
     screen = AskScreen()
@@ -274,18 +170,29 @@ def test_what_was_hidden_is_answered_only_once_it_was_seen_again() -> None:
     assert screen.key("o") is not None
 
 
-def test_presets_that_fail_cost_no_question() -> None:
-    """What is asked is heard without them."""
+class Counted(UserDict[str, int]):
+    """What sandboxes try beyond their questions; counts how often that is gone through."""
 
-    def fail() -> PresetOffers:
-        raise RecursionError
+    looks = 0
 
-    server, heard = Quiet("a.example"), queue.SimpleQueue[QuestionsHeard]()
-    follower = QuestionFollower(lambda: cast("Any", server), heard.put, offers=fail)
-    follower.want()
-    server.may_end.release(9)
-    assert heard.get(timeout=60).page == server.page
-    assert follower.stop(60)
+    def items(self) -> ItemsView[str, int]:
+        """Go through it."""
+        self.looks += 1
+        return super().items()
+
+
+def test_a_picture_without_news_costs_its_title_nothing() -> None:
+    """The questions are put in order again only where there are others; what was before comes back, and they after it."""
+    written: list[str] = []
+    title, others = QuestionTitle(written.append, on=True), Counted(loud=9)
+    page = QuestionPage(flood().questions, others)
+    for _ in range(9):
+        title.show(page)
+    assert (others.looks, len(written)) == (1, 1)
+    title.restore()
+    title.show(page)
+    assert len(written) == 3
+    assert written[0] == written[2]
 
 
 ALIKE = [

@@ -79,11 +79,11 @@ class QuestionFollower:
             again: Seconds until a look that failed is made again.
             key: When the last key was pressed, by `time.monotonic`; None is now.
             ringing: Tells which questions are worth a bell; None is a new one.
-            offers: Returns what finds the preset of a question. Called once, in a thread of its own.
+            offers: Returns what finds the preset of a question. Called once, in a thread of its own; no question waits for it.
         """
         self._client, self._heard, self._stay, self._again = client, heard, stay, again
         self._ringing = ringing or Ringing()
-        self._offers, self._found = offers, threading.Lock()
+        self._offers = offers
         self._presets: PresetOffers | None = None
         self._key = time.monotonic() if key is None else key
         self._lock = threading.Lock()
@@ -92,6 +92,8 @@ class QuestionFollower:
         self._latest: QuestionsHeard | None = QuestionsHeard()
         # How often it left off: the next look asks for all there is.
         self._breaks = 0
+        # Whether the look next to the thread's own is to be made, and whether one is.
+        self._is_due = self._is_looking = False
         self._over = threading.Event()
         self._going = threading.Event()
         self._thread = threading.Thread(target=self._run, name="irons-questions", daemon=True)
@@ -118,7 +120,12 @@ class QuestionFollower:
             self._step()
 
     def look(self) -> None:
-        """Look once now, next to a look that is on its way."""
+        """Look once now, next to the look on its way; while one such look goes on, once after it, however often this is called."""
+        with self._lock:
+            self._is_due = True
+            if self._is_looking:
+                return
+            self._is_looking = True
         threading.Thread(target=self._look, name="irons-look", daemon=True).start()
 
     def pressed(self) -> None:
@@ -131,7 +138,9 @@ class QuestionFollower:
         Args:
             patience: Seconds to wait for that. A look at a server that stands still is left to itself.
         """
-        self._over.set()
+        with self._lock:
+            # Nothing is told after that.
+            self._over.set()
         self._going.set()
         if self._thread.ident is None:
             return True
@@ -179,19 +188,41 @@ class QuestionFollower:
             self._over.wait(self._again)
 
     def _look(self) -> None:
-        # What fails is said by the look on its way.
-        with suppress(Exception):
-            api = self._client()
-            self._hear(QuestionsHeard(self._offered(api.questions()), api))
+        while self._takes_look():
+            # What fails is said by the look on its way.
+            with suppress(Exception):
+                api = self._client()
+                self._hear(QuestionsHeard(self._offered(api.questions()), api))
+
+    def _takes_look(self) -> bool:
+        with self._lock:
+            self._is_looking = is_due = self._is_due
+            self._is_due = False
+            return is_due
 
     def _offered(self, page: QuestionPage) -> QuestionPage:
-        """The questions with their presets; without any where these fail, since a question is worth more than they are."""
-        if self._offers is None or not page.questions:
+        """The questions with their presets, once these are there and do not fail: a question is worth more than they are."""
+        if not page.questions:
             return page
-        with self._found, suppress(Exception):
-            self._presets = self._presets or self._offers()
-            return self._presets.page(page)
+        with self._lock:
+            offers, self._offers = self._offers, None
+        if offers is not None:
+            threading.Thread(target=self._find, args=(offers,), name="irons-presets", daemon=True).start()
+        if self._presets is not None:
+            with suppress(Exception):
+                return self._presets.page(page)
         return page
+
+    def _find(self, offers: Callable[[], PresetOffers]) -> None:
+        """Find the presets, which may take a plugin long, and tell again what was told without them."""
+        with suppress(Exception):
+            self._presets = offers()
+            latest = self._latest
+            if latest is not None:
+                found = latest._replace(page=self._presets.page(latest.page))
+                with self._lock:
+                    if self._latest is latest and not self._over.is_set():
+                        self._tell(found)
 
     def _hear(self, heard: QuestionsHeard) -> bool:
         """Tell what a look gave; return whether that was wanted: not once the last sandbox has left mode ask, nor while a command runs."""

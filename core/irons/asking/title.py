@@ -42,10 +42,15 @@ class QuestionTitle:
     def __init__(self, write: Callable[[str], None], *, on: bool) -> None:
         """Take what writes to the terminal at once; without `on` nothing is written."""
         self._write, self._on = write, on
+        self._page = QuestionPage()
         self._shown = ""
 
     def show(self, page: QuestionPage) -> None:
         """Have the title be that of these questions; where there are none, what it was before."""
+        if page is self._page:
+            # Each picture shows the title, and news are rare.
+            return
+        self._page = page
         text = title_of(page) if self._on else ""
         if text == self._shown:
             return
