@@ -1,4 +1,9 @@
-"""What of the repository's checks and attacks is not tried on a virtual machine: one list, each with its reason."""
+"""What of the repository's checks and attacks is not tried on a virtual machine: one list, each with its reason.
+
+The checks of overlays (`tests/local/engine_layers.py`) are not in it: the layers of a machine are disks, which `test_vm` and
+`tests/local/test_vm_copies.py` try. Nor are the gateway's suites (`tests/local/gateway`), which have a cell and no engine: what dials
+there dials as QEMU does.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +30,6 @@ ATTACKS: Mapping[str, str] = {
 }
 """Of the attacks on the host (`tests.local.engine_attacks.ATTACKS`)."""
 
-LAYERS = "the layers of a machine are disks: `test_vm` and `tests/local/test_vm_copies.py` try them"
-"""Of the checks of overlays (`tests.local.engine_layers.LAYERS`), all."""
-
 ATTEMPTS: Mapping[str, str] = {
     "another route": "its routes are its own, and without them the session ends",
     "another link": "its devices are its own",
@@ -50,6 +52,3 @@ NOT_LOGGED: Mapping[str, str] = {
     "224.0.0.251": "QEMU's user-mode network drops multicast before there is a socket",
 }
 """Hosts that are tried and that the log does not name, with the reason."""
-
-GATEWAY = "the gateway's suites have a cell and no engine: what dials there dials as QEMU does"
-"""Of `tests/local/gateway`, all."""

@@ -530,3 +530,13 @@ def test_what_is_left_out_of_the_tests_is_there() -> None:
         assert all(left_out.values())
     hosts = {attempt.host for attempt in {**ATTEMPTS, **BENEATH}.values()}
     assert vm_left_out.NOT_LOGGED.keys() <= hosts
+
+
+def test_a_test_that_stands_in_for_what_is_left_out_is_there() -> None:
+    """Each test that the list names instead is a file of this repository."""
+    source = Path(vm_left_out.__file__)
+    root = source.parent
+    named = re.findall(r"`(test_\w+)`|`tests/([\w./]+)`", source.read_text())
+    assert named
+    for name, path in named:
+        assert list(root.rglob(f"{name}.py")) if name else (root / path).exists(), name or path

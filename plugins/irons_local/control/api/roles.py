@@ -106,7 +106,7 @@ _OWN_LOG = Access(auditor=True, user=True, gone=True)
 _TOLD = _rows(questions="sandbox_id", others="sandbox_id")
 
 ACCESS: Final[Mapping[str, Access]] = {
-    "POST /sandboxes": Access(user=True, what="yes, or from its own snapshots"),
+    "POST /sandboxes": Access(user=True, what="yes; a snapshot must be its own"),
     "GET /sandboxes": Access(auditor=True, user=True, only=_rows(sandboxes="id")),
     "GET /sandboxes/{name}": _OWN_READ,
     "PATCH /sandboxes/{name}": _OWN,
