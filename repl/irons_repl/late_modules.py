@@ -2,6 +2,9 @@
 
 A late module is in `sys.modules` like any other, with its spec and path, and the first attribute that it lacks runs its code in it.
 Whoever imports it, such as a plugin, gets what it would have got without.
+
+`importlib.util.LazyLoader` does not do: it runs the code where anything of it is read or set, such as the `__path__` that an import asks of the package
+around a module, and its older versions let a second thread see a module that is half made.
 """
 
 from __future__ import annotations
@@ -18,16 +21,18 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def put_off(name: str) -> ModuleType | None:
+def put_off(name: str, needs: str | None = None) -> ModuleType | None:
     """Put a late module in the place of one that was not imported yet.
 
     Args:
         name: The module, or the package. Whoever imports it does not import the packages around it, but gets it from them by `join`.
+        needs: A module without which its code fails.
 
     Returns:
-        The module; None where it was imported already, or can't be found.
+        The module; None where it was imported already, or can't be found, or what it needs can't: whoever imports it hears that at once.
     """
-    spec = None if name in sys.modules else _spec_of(name)
+    is_whole = needs is None or find_spec(needs) is not None
+    spec = _spec_of(name) if is_whole and name not in sys.modules else None
     if spec is None or spec.loader is None:
         return None
     loader = spec.loader

@@ -31,6 +31,8 @@ _LATE = (
     _WIDTHS,
     _VI_KEYS,
 )
+_COMPILED = {"bz2": "_bz2", "lzma": "_lzma", "ssl": "_ssl"}
+"""Modules of which a Python may lack the compiled part; what imports them then does without them."""
 
 _NEEDED = ("prompt_toolkit.application", "prompt_toolkit.shortcuts.prompt")
 """What a prompt is made of, in this order: the modules import one another in circles, and the first is the way into them."""
@@ -45,7 +47,7 @@ def import_prompt_toolkit() -> None:
         return
     # A module that is there is imported without the packages around it.
     import_module("xml.dom")
-    late = {name: module for name in _LATE if (module := put_off(name)) is not None}
+    late = {name: module for name in _LATE if (module := put_off(name, _COMPILED.get(name))) is not None}
     # What is imported now takes these; who comes later finds them missing, and gets what the module has.
     standing_in: dict[str, dict[str, object]] = {
         _WIDTHS: {"wcwidth": _width},

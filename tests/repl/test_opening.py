@@ -75,6 +75,14 @@ def test_what_is_imported_already_is_not_put_off(package: Package) -> None:
     assert sys.modules[name] is there
 
 
+def test_what_would_fail_is_not_put_off(package: Package) -> None:
+    """Where what a module needs can't be found, its import fails at once, as whoever imports it expects."""
+    name, _ = package
+    assert put_off(name, "late_and_missing") is None
+    assert name not in sys.modules
+    assert put_off(name, "sys") is not None
+
+
 def test_a_late_module_that_fails_is_tried_again(package: Package) -> None:
     """An error of its code reaches whoever needed it, each time."""
     name, ran = package
@@ -181,6 +189,20 @@ def test_whoever_imports_prompt_toolkit_later_gets_all_of_it() -> None:
         missing = {line for line in plain - late if " module " not in line}
         assert missing <= {"prompt_toolkit.utils wcwidth function wcwidth._wcwidth"}, missing
         """)
+
+
+@pytest.mark.process
+def test_a_python_without_compression_and_openssl_does_without_them() -> None:
+    """What imports these modules hears at once that they are not there, and not once it needs them."""
+    said = _in_a_new_interpreter("""\
+        import sys
+        sys.modules.update(dict.fromkeys(("_bz2", "_lzma", "_ssl")))
+        from irons_repl.opening import import_prompt_toolkit
+        import_prompt_toolkit()
+        import asyncio.sslproto, zipfile
+        print(zipfile.bz2, zipfile.lzma, asyncio.sslproto.ssl)
+        """)
+    assert said.split() == ["None", "None", "None"]
 
 
 @pytest.mark.process
