@@ -117,7 +117,11 @@ def test_what_was_refused_is_said_at_the_end(person: Person, sandbox: str) -> No
     why = json.loads(person.ok("audit", "why", sandbox, "-o", "json"))
     assert (why["host"], why["port"]) == ("other.example.test", 80)
     assert why["fix"] == f"irons egress allow other.example.test --sandbox {sandbox}"
+    assert why["now"] is None
     person.ok(*why["fix"].split()[1:])
+    why = json.loads(person.ok("audit", "why", sandbox, "-o", "json"))
+    assert (why["host"], why["fix"]) == ("other.example.test", "")
+    assert why["now"] == {"verdict": "allowed", "rule": "other.example.test", "sandbox": sandbox}
     assert (
         person.run("exec", sandbox, "--", "curl", "-sf", "-m", "60", "http://other.example.test/").returncode
         == 0
@@ -140,7 +144,7 @@ def test_all_that_was_refused_is_said_however_late(person: Person, sandbox: str)
 
 
 def test_what_the_floor_refused_opens_by_the_command_that_why_tells(person: Person, sandbox: str) -> None:
-    """`egress check` and the gateway agree about a private address; `audit why` tells the command that pins it, and then it opens."""
+    """`egress check` and the gateway agree about a private address; `audit why` tells the command that pins it, and that it is open by now."""
     person.ok("egress", "allow", "--sandbox", sandbox, "10.9.8.7", "rebind-private.example.test")
     for host in ("10.9.8.7", "rebind-private.example.test"):
         request = ("exec", sandbox, "--", "curl", "-sf", "-m", "60", f"http://{host}/")
@@ -151,7 +155,11 @@ def test_what_the_floor_refused_opens_by_the_command_that_why_tells(person: Pers
         )
         why = json.loads(person.ok("audit", "why", sandbox, host, "-o", "json"))
         assert why["fix"] == f"irons egress allow {host}:80 --private 10.9.8.7 --sandbox {sandbox}"
+        assert why["now"] is None
         person.ok(*why["fix"].split()[1:])
+        why = json.loads(person.ok("audit", "why", sandbox, host, "-o", "json"))
+        opened = {"verdict": "allowed", "rule": f"{host}:80", "sandbox": sandbox, "private": "10.9.8.7"}
+        assert (why["now"], why["fix"]) == (opened, "")
         done = person.run(*request)
         assert json.loads(done.stdout)["server"] == "10.9.8.7", done.stderr
     assert person.run("egress", "check", "10.9.8.7:80", "--sandbox", sandbox).returncode == 0

@@ -223,6 +223,94 @@ def test_why_of_an_event_from_before_causes(run_irons: Runner, own: FakeApi) -> 
     assert (done["cause"], done["fix"]) == ("", "irons egress allow a.example --sandbox one")
 
 
+def now(run_irons: Runner) -> object:
+    """What the rules say by now of the last refusal, where that has changed."""
+    return run_irons("audit", "why", "one", "-o", "json").ok().json()["now"]
+
+
+def by_now(run_irons: Runner) -> str:
+    """The line of it that a person sees; empty where there is none."""
+    lines = run_irons("audit", "why", "one", tty=True).ok().lines
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("by now:")), "")
+
+
+@pytest.mark.parametrize("verdict", ["blocked", "warn"])
+def test_why_says_that_a_rule_allows_it_by_now(run_irons: Runner, own: FakeApi, verdict: str) -> None:
+    """An older refusal, which a person has put a rule for since, is allowed by now, with the rule and its scope; no command follows."""
+    own.mode = "deny" if verdict == "blocked" else "warn"
+    own.record(
+        "a.example",
+        allowed=verdict == "warn",
+        verdict=verdict,
+        mode=own.mode,
+        cause="uncovered",
+        reason="no rule allows a.example",
+    )
+    assert now(run_irons) is None
+    assert by_now(run_irons) == ""
+    run_irons("egress", "allow", "a.example", "--sandbox", "one").ok()
+    assert now(run_irons) == {"verdict": "allowed", "rule": "a.example", "sandbox": "one"}
+    assert by_now(run_irons) == "allowed for one by rule a.example"
+    assert fix(run_irons) == ""
+    run_irons("egress", "remove", "a.example", "--sandbox", "one").ok()
+    run_irons("egress", "allow", "a.example", "--all").ok()
+    assert by_now(run_irons) == "allowed for all sandboxes by rule a.example"
+
+
+def test_why_says_that_a_rule_denies_it_by_now(run_irons: Runner, own: FakeApi) -> None:
+    """A deny rule since then is shown with its scope; the rule that refused it then is not news, and that it is gone is."""
+    own.mode = "deny"
+    own.record("a.example", allowed=False, verdict="blocked", cause="uncovered", reason="no rule allows it")
+    run_irons("egress", "deny", "a.example", "--all").ok()
+    assert now(run_irons) == {"verdict": "blocked", "rule": "a.example", "sandbox": None}
+    assert by_now(run_irons) == "denied for all sandboxes by rule a.example"
+    own.record("a.example", allowed=False, verdict="blocked", cause="rule", rule="a.example", reason="denied")
+    assert now(run_irons) is None
+    run_irons("egress", "remove", "a.example", "--all").ok()
+    assert by_now(run_irons) == "denied for one: no rule allows a.example"
+
+
+def test_why_says_that_the_mode_lets_it_pass_by_now(run_irons: Runner, own: FakeApi) -> None:
+    """What mode deny refused, mode warn would only log; the command that a rule needs stays."""
+    own.mode = "warn"
+    own.record("a.example", allowed=False, verdict="blocked", mode="deny", cause="uncovered", reason="no")
+    assert by_now(run_irons).startswith("would-deny for one: no rule allows a.example")
+    assert fix(run_irons) == "irons egress allow a.example --sandbox one"
+
+
+@pytest.mark.parametrize("scope", [["--sandbox", "one"], ["--all"]])
+@pytest.mark.parametrize("pattern", ["db.site.example", "*.site.example:443", "db.site.example:*"])
+def test_why_says_that_a_rule_opens_the_address_by_now(
+    run_irons: Runner, own: FakeApi, scope: list[str], pattern: str
+) -> None:
+    """What the floor refused is allowed once a rule of either scope pins the address; a rule without it changes nothing."""
+    own.mode = "deny"
+    own.record(
+        "db.site.example",
+        allowed=False,
+        verdict="blocked",
+        address="10.0.0.5",
+        reason="10.0.0.5 is private",
+        cause="floor",
+    )
+    run_irons("egress", "allow", "db.site.example", "--private", "10.9.0.0/16", "--all").ok()
+    assert by_now(run_irons) == ""
+    assert fix(run_irons) == "irons egress allow db.site.example:443 --private 10.0.0.5 --sandbox one"
+    run_irons("egress", "allow", pattern, "--private", "10.0.0.0/24", *scope).ok()
+    whose = "all sandboxes" if scope == ["--all"] else "one"
+    assert by_now(run_irons) == f"allowed for {whose} by rule {pattern}, which opens 10.0.0.5"
+    assert fix(run_irons) == ""
+
+
+def test_why_of_what_a_person_refused(run_irons: Runner, own: FakeApi) -> None:
+    """A rule that came after the question is shown, though no command was."""
+    own.mode = "ask"
+    own.record("a.example", allowed=False, verdict="blocked", mode="ask", cause="asked", reason="no answer")
+    assert by_now(run_irons) == ""
+    run_irons("egress", "allow", "a.example", "--sandbox", "one").ok()
+    assert by_now(run_irons) == "allowed for one by rule a.example"
+
+
 def test_why_of_what_was_not_reached(run_irons: Runner, own: FakeApi) -> None:
     """Of a refusal and a connection that was let through in vain the newer one is shown, with how it ended."""
     own.rules = [{"pattern": "down.example", "list": "allow"}]

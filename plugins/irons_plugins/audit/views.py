@@ -160,6 +160,15 @@ def reason(row: Mapping[str, Any]) -> str:
     return str(row["ended"] if row["outcome"] in LOST and row["ended"] else row["reason"])
 
 
+def by_now(now: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the rules say by now of an older event, and for which sandboxes."""
+    told = f"{verdict_word(str(now['verdict']))} for {clean(str(now['sandbox'] or 'all sandboxes'))}"
+    if now["rule"] is None:
+        return {"by now": f"{told}: {clean(str(now['reason']))}"}
+    opens = f", which opens {clean(str(now['private']))}" if "private" in now else ""
+    return {"by now": f"{told} by rule {clean(str(now['rule']))}{opens}"}
+
+
 def size(row: Mapping[str, Any]) -> str:
     """Return the bytes that went out and came in."""
     return f"{row['bytes_out'] or 0:,} / {row['bytes_in'] or 0:,}"

@@ -1,4 +1,4 @@
-"""Handler of `audit why`: the last refusal, the rule behind it, and what would allow it."""
+"""Handler of `audit why`: the last refusal, the rule behind it, what the rules say by now, and what would allow it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 
 from irons.errors import ApiError, NotFound, Unsupported, UsageError
 from irons.record import NamedTuple
+from irons_plugins.audit.by_now import by_now, pin_of
 from irons_plugins.audit.filters import Filter, check_host
 from irons_plugins.audit.views import LOST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from irons.client.models.audit import Rotated, Unrecorded
+    from irons.client.models.egress import CheckResult
     from irons.context import Context
     from irons_policy.addresses import Address
     from irons_policy.event import Event
@@ -26,7 +31,10 @@ NO_CAUSE = (
 
 @dataclass(frozen=True)
 class Why:
-    """A refusal, the command that would let the same pass (`fix`; empty where no rule can), and what else to know (`note`)."""
+    """A refusal, the command that would let the same pass (`fix`; empty where no rule can), and what else to know (`note`).
+
+    `now` is what the rules say by now where that has changed: `verdict`, `rule`, and `sandbox`, which is None for all sandboxes.
+    """
 
     time: datetime | None
     sandbox: str
@@ -44,6 +52,7 @@ class Why:
     note: str = ""
     rotated: int = 0
     rotated_before: datetime | None = None
+    now: Mapping[str, Any] | None = None
 
 
 def why(ctx: Context, *, name: str, host: str | None) -> Why:
@@ -83,6 +92,7 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         )
     from irons_policy.remedy import note
 
+    remedy = _remedy(ctx, name, event)
     return Why(
         event.time,
         event.sandbox,
@@ -94,12 +104,13 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         event.rule,
         event.ended if event.outcome in LOST and event.ended else event.reason,
         event.count,
-        _fix(ctx, name, event),
+        remedy.fix,
         event.cause,
         event.outcome,
         note(event.cause) if event.cause or not event.reason else NO_CAUSE,
         rotated.events if rotated is not None else 0,
         rotated.before if rotated is not None else None,
+        remedy.now,
     )
 
 
@@ -159,20 +170,31 @@ def _last(ctx: Context, name: str, wanted: Filter) -> _Found:
     return _Found(last)
 
 
-def _fix(ctx: Context, name: str, event: Event) -> str:
+class _Remedy(NamedTuple):
+    """What the rules say of an event.
+
+    Attributes:
+        fix: The command that would let the same pass; empty where none would, or where it would pass.
+        now: What they say by now, where that has changed.
+    """
+
+    fix: str = ""
+    now: Mapping[str, Any] | None = None
+
+
+def _remedy(ctx: Context, name: str, event: Event) -> _Remedy:
     """Ask the rules again, of the host and of the address it led to.
 
     What they would let pass now needs no command, and what they had no say in has none. An event without a cause, from
     another server or from before causes were recorded, is taken to be the rules' own.
     """
-    from irons.client.models.egress import CheckResult
     from irons_policy.causes import Cause
     from irons_policy.patterns import HTTPS, narrowest
-    from irons_policy.policy import Decision
     from irons_policy.remedy import suggestion
 
-    if event.protocol in ("udp", "icmp") or event.cause not in ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR):
-        return ""
+    ruled = ("", Cause.RULE, Cause.UNCOVERED, Cause.FLOOR, Cause.ASKED)
+    if event.protocol in ("udp", "icmp") or event.cause not in ruled:
+        return _Remedy()
     # A plain v0 server tells no port; without one a rule covers 443 and 80.
     port = event.port or HTTPS
     try:
@@ -182,13 +204,25 @@ def _fix(ctx: Context, name: str, event: Event) -> str:
             if host
         ]
     except Unsupported:
-        return suggestion(event.host, port) or ""
+        return _Remedy("" if event.cause == Cause.ASKED else suggestion(event.host, port) or "")
     except (ApiError, UsageError):
         # A host that no request can carry is none that a rule could name.
-        return ""
+        return _Remedy()
+    held = _address(event.address) if event.cause == Cause.FLOOR else None
+    pin = None if held is None else pin_of(ctx, name, event, held)
+    fix = "" if event.cause == Cause.ASKED else _fix(name, event, port, told, held if pin is None else None)
+    return _Remedy(fix, by_now(name, event, told, pin))
+
+
+def _fix(name: str, event: Event, port: int, told: Sequence[CheckResult], held: Address | None) -> str:
+    """Return the command that would let an event's like pass; `held` is the address that only a new pin opens."""
+    from irons.client.models.egress import CheckResult
+    from irons_policy.causes import Cause
+    from irons_policy.policy import Decision
+    from irons_policy.remedy import suggestion
+
     denying = next((answer for answer in told if answer.list == "deny"), None)
     if denying is None and event.cause == Cause.FLOOR:
-        held = _address(event.address)
         return suggestion(event.host, port, sandbox=name, private=held) or "" if held is not None else ""
     answer = denying or next(iter(told), None) or CheckResult(event.host)
     if answer.verdict == "allowed":
