@@ -181,14 +181,12 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
             owned = await gate.owned()
             call = ApiCall(plane, names, query, body, "" if port is None else host, about["left"], owned)
             found = await route.handler(call)
-            # Read again: the caller may have created a sandbox while the handler waited.
-            owned = await gate.owned()
+            answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
+            answer = answer._replace(body=await gate.answer(answer.body, owned))
         except StoreError as error:
             raise unready(str(error)) from error
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
-        answer = answer._replace(body=gate.answer(answer.body, owned))
         columns = answer.body.get("columns") or {"": ()}
         if max(len(answer.body.get("events", ())), len(next(iter(columns.values())))) > _LARGE:
             # Other requests have their turns in between.

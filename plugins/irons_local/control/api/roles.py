@@ -7,15 +7,15 @@ found, so that a name which another sandbox has a moment later leads nowhere. A 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from irons_local.control.api.plane import Plane
-from irons_local.control.api.routing import ApiRoute
+from irons_local.control.api.routing import ApiRoute, Owned
 from irons_local.control.schema.errors import HttpError, forbidden, missing
 from irons_local.control.store import owners
 from irons_local.control.store.keys import StoredKey
-from irons_local.control.store.owners import Owned
 
 Answer = Mapping[str, Any]
 _OTHERS = "whoever has the server, or a key of the role admin, can"
@@ -36,35 +36,43 @@ class Caller(NamedTuple):
 ADMIN: Final = Caller("admin")
 
 
-def _rows(**members: str) -> Callable[[Answer, Owned], Answer]:
+class _Only(NamedTuple):
+    """What is left of an answer for who sees only what its key created.
+
+    Attributes:
+        members: those members of an answer that are about it; without one of them the answer is left as it is.
+        leave: gives what stays of an answer.
+        read: reads what a key created: the names, by the ids.
+        first: it is read before the handler, which keeps to that; else after it, when the caller may have created more.
+    """
+
+    members: frozenset[str]
+    leave: Callable[[Answer, Mapping[str, str]], Answer]
+    read: Callable[[sqlite3.Connection, str], Mapping[str, str]] = owners.sandboxes
+    first: bool = False
+
+
+def _rows(*, first: bool = False, **members: str) -> _Only:
     """Leave of lists in an answer the rows of sandboxes that a key created; each list is given with the member that has the id."""
 
-    def only(answer: Answer, owned: Owned) -> Answer:
+    def leave(answer: Answer, own: Mapping[str, str]) -> Answer:
         kept = {
-            name: [row for row in answer[name] if row[by] in owned.sandboxes]
+            name: [row for row in answer[name] if row[by] in own]
             for name, by in members.items()
             if name in answer
         }
         return {**answer, **kept}
 
-    return only
+    return _Only(frozenset(members), leave, first=first)
 
 
-def _snapshots(answer: Answer, owned: Owned) -> Answer:
-    return {**answer, "snapshots": [row for row in answer["snapshots"] if row["id"] in owned.snapshots]}
+def _snapshots(answer: Answer, own: Mapping[str, str]) -> Answer:
+    return {**answer, "snapshots": [row for row in answer["snapshots"] if row["id"] in own]}
 
 
-def _events(answer: Answer, owned: Owned) -> Answer:
-    """Leave of the sandboxes with refusals that are not recorded those that a key created; all else was read for the key alone."""
-    if "unrecorded" not in answer:
-        return answer
-    kept = [row for row in answer["unrecorded"] if row["sandbox_id"] in owned.ever]
-    return {**answer, "unrecorded": kept}
-
-
-def _modes(answer: Answer, owned: Owned) -> Answer:
+def _modes(answer: Answer, own: Mapping[str, str]) -> Answer:
     """Leave of the sandboxes with a mode of their own those that a key created."""
-    names = {*owned.sandboxes.values()}
+    names = {*own.values()}
     asking = [name for name in answer.get("asking", ()) if name in names]
     rest = {name: value for name, value in answer.items() if name not in ("asking", "differs")}
     differs = {name: mode for name, mode in answer.get("differs", {}).items() if name in names}
@@ -85,7 +93,7 @@ class Access(NamedTuple):
 
     auditor: bool = False
     user: bool = False
-    only: Callable[[Answer, Owned], Answer] | None = None
+    only: _Only | None = None
     gone: bool = False
     own_only: bool = False
     what: str = ""
@@ -103,7 +111,9 @@ _READ = Access(auditor=True)
 _OWN = Access(user=True)
 _OWN_READ = Access(auditor=True, user=True)
 _OWN_LOG = Access(auditor=True, user=True, gone=True)
-_TOLD = _rows(questions="sandbox_id", others="sandbox_id")
+_TOLD = _rows(first=True, questions="sandbox_id", others="sandbox_id")
+_EVENTS = _rows(unrecorded="sandbox_id")
+_MODES = _Only(frozenset(("differs", "asking")), _modes)
 
 ACCESS: Final[Mapping[str, Access]] = {
     "POST /sandboxes": Access(user=True, what="yes; a snapshot must be its own"),
@@ -125,7 +135,9 @@ ACCESS: Final[Mapping[str, Access]] = {
     "DELETE /sandboxes/{name}/access/{key}": _OWN,
     "GET /sandboxes/{name}/snapshots": _OWN_READ,
     "POST /sandboxes/{name}/snapshots": _OWN,
-    "GET /snapshots": Access(auditor=True, user=True, only=_snapshots),
+    "GET /snapshots": Access(
+        auditor=True, user=True, only=_Only(frozenset(("snapshots",)), _snapshots, owners.snapshots)
+    ),
     "DELETE /snapshots/{snapshot}": _OWN,
     "GET /egress": _ALL,
     "PUT /egress": _NONE,
@@ -133,7 +145,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "POST /egress/deny": _NONE,
     "POST /egress/remove": _NONE,
     "DELETE /egress/rules": _NONE,
-    "GET /egress/mode": Access(auditor=True, user=True, only=_modes, what="yes, without others' sandboxes"),
+    "GET /egress/mode": Access(auditor=True, user=True, only=_MODES, what="yes, without others' sandboxes"),
     "PUT /egress/mode": _NONE,
     "GET /egress/check": Access(auditor=True, user=True, what="yes, without others' sandboxes"),
     "GET /sandboxes/{name}/egress": _OWN_READ,
@@ -146,7 +158,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "PUT /sandboxes/{name}/egress/mode": _OWN,
     "GET /questions": Access(auditor=True, user=True, only=_TOLD, own_only=True),
     "POST /questions/{id}": _OWN,
-    "GET /audit/egress": Access(auditor=True, user=True, only=_events),
+    "GET /audit/egress": Access(auditor=True, user=True, only=_EVENTS),
     "GET /audit/changes": _READ,
     "GET /sandboxes/{name}/audit/egress": _OWN_LOG,
     "GET /sandboxes/{name}/audit/hosts": _OWN_LOG,
@@ -206,7 +218,7 @@ class RoleGate:
 
     def __init__(self, plane: Plane, route: ApiRoute, caller: Caller) -> None:
         self._plane, self._route, self._caller = plane, route, caller
-        self._access = access_of(route)
+        self._access = ACCESS[f"{route.method} {route.path}"]
 
     def check_role(self) -> None:
         """Refuse what the caller's role may never do.
@@ -269,17 +281,31 @@ class RoleGate:
 
     async def owned(self) -> Owned | None:
         """What the answer is to be about: all that the caller created, or None for everything there is."""
-        role, access = self._caller.role, self._access
-        if access.only is None or not (role == "user" or (role == "auditor" and access.own_only)):
-            return None
-        if role == "auditor":
-            return Owned(self._caller.key, {}, frozenset())
-        return await self._plane.store.read(lambda connection: owners.owned(connection, self._caller.key))
-
-    def answer(self, given: Answer, owned: Owned | None) -> Answer:
-        """An answer without what the caller did not create."""
         only = self._access.only
-        return given if owned is None or only is None else only(given, owned)
+        if only is None or not self._sees_own():
+            return None
+        return Owned(self._caller.key, await self._created(only) if only.first else {})
+
+    async def answer(self, given: Answer, owned: Owned | None) -> Answer:
+        """An answer without what the caller did not create.
+
+        Args:
+            given: the handler's.
+            owned: what the handler kept to.
+        """
+        only = self._access.only
+        if owned is None or only is None or only.members.isdisjoint(given):
+            return given
+        return only.leave(given, owned.sandboxes if only.first else await self._created(only))
+
+    def _sees_own(self) -> bool:
+        role = self._caller.role
+        return role == "user" or (role == "auditor" and self._access.own_only)
+
+    async def _created(self, only: _Only) -> Mapping[str, str]:
+        if self._caller.role != "user":
+            return {}
+        return await self._plane.store.read(lambda connection: only.read(connection, self._caller.key))
 
     async def _own_sandbox(self, name: str) -> str:
         gone = self._access.gone
@@ -302,9 +328,11 @@ class RoleGate:
 
     async def _own_question(self, identity: str) -> None:
         cell = self._plane.questions.cell_of(identity)
-        owned = await self._plane.store.read(lambda connection: owners.owned(connection, self._caller.key))
-        # One that is gone is the handler's business.
-        if cell is not None and cell not in owned.sandboxes:
+        if cell is None:
+            # One that is gone is the handler's business.
+            return
+        creator = await self._plane.store.read(lambda connection: owners.of_id(connection, cell))
+        if creator != self._caller.key:
             raise self._refused("does not answer for the sandbox of this question")
 
     def _refused(self, what: str) -> HttpError:

@@ -12,7 +12,18 @@ from irons_local.control.schema.schemas import Schema, check
 
 if TYPE_CHECKING:
     from irons_local.control.api.plane import Plane
-    from irons_local.control.store.owners import Owned
+
+
+class Owned(NamedTuple):
+    """What an answer is to be about, where the caller sees only what it created.
+
+    Attributes:
+        key: the id of its key.
+        sandboxes: the names of its sandboxes, by their ids, where the route's handler keeps to those.
+    """
+
+    key: str
+    sandboxes: Mapping[str, str]
 
 
 class ApiCall(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from irons_local.control.audit.changes import ChangedEvents
 from irons_local.control.audit.settled import unsettled
 from irons_local.control.schema.errors import bad, missing
+from irons_local.control.store import owners
 from irons_local.times import rfc3339, rfc3339_all
 from irons_policy.causes import Outcome
 from irons_policy.event import FIELDS, RECORDED, HeadField
@@ -29,6 +30,12 @@ SPELLINGS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "w
 _AGAINST = "events.verdict <> 'allowed'"
 _LOST = "events.outcome IN ('unresolved', 'unreached')"
 """Terms of partial indexes: SQLite uses one only where a query has its very term."""
+_OF_ONE = "events.subject = :subject"
+_OWN = "events.subject IN (SELECT id FROM subjects WHERE creator = :creator)"
+_OWN_IN_ORDER = f"+{_OWN}"
+"""Terms for the sandboxes that a key created: for each one alone, and for all together, by their index or in the order of ids."""
+_NEAR = 10_000
+"""Ids from the page token to the last one that are looked through in their order, however many sandboxes a key created."""
 _SELECT = "SELECT events.*, subjects.sandbox, subjects.name FROM events JOIN subjects ON subjects.id = events.subject"
 _HEADS = {
     "timestamp": "events.at",
@@ -153,10 +160,12 @@ def page(
     last = 0 if newest is None else int(newest[0])
     left_out = 0
     if query.limit is not None:
-        start = _before_newest(connection, where, values, query.limit)
+        start = _before_newest(connection, query, query.limit)
         if start and query.tells_rest:
             left_out = _count(connection, where, {**values, "before": start})
         values["after"] = max(query.after, start)
+    if query.creator is not None:
+        where, values = _own_page(connection, query, values["after"], last)
     if query.columns is not None:
         cut = f"WHERE {where} ORDER BY events.id LIMIT {query.size}"
         ids, columns = _columns(connection, query.columns, cut, values)
@@ -263,7 +272,8 @@ def host_pattern(text: str) -> str:
     return text.lower().replace("[", "[[]").replace("?", "[?]")
 
 
-def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict[str, Any]]:
+def _conditions(connection: sqlite3.Connection, query: Query, own: str = _OWN) -> tuple[str, dict[str, Any]]:
+    """What events a query asks for; `own` is the term for the sandboxes that a key created."""
     values: dict[str, Any] = {"after": query.after}
     parts = ["events.id > :after"]
     if query.name is not None:
@@ -271,7 +281,7 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> tuple[str, dict
         parts.append("events.subject = :subject")
     if query.creator is not None:
         values["creator"] = query.creator
-        parts.append("events.subject IN (SELECT id FROM subjects WHERE creator = :creator)")
+        parts.append(own)
     for name, column, sign in (("since", query.since, ">="), ("until", query.until, "<=")):
         if column is not None:
             values[name] = column
@@ -327,11 +337,28 @@ def _rotated(connection: sqlite3.Connection, query: Query, subject: int | None) 
     ]
 
 
-def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], limit: int) -> int:
+def _before_newest(connection: sqlite3.Connection, query: Query, limit: int) -> int:
     """The id after which exactly the newest `limit` matches lie."""
-    sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC LIMIT 1 OFFSET {limit}"  # noqa: S608 (names of ours)
-    row = connection.execute(sql, values).fetchone()
+    where, values = _conditions(connection, query, _OF_ONE)
+    sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id DESC"  # noqa: S608 (names of ours)
+    if query.creator is not None:
+        found = owners.events(connection, query.creator, sql, values, most=1, skip=limit, newest_first=True)
+        return found[0] if found else 0
+    row = connection.execute(f"{sql} LIMIT 1 OFFSET {limit}", values).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def _own_page(
+    connection: sqlite3.Connection, query: Query, after: int, last: int
+) -> tuple[str, dict[str, Any]]:
+    """What is true of the events of a page after an id, of sandboxes that a key created, without sorting all that it has."""
+    later = replace(query, after=after)
+    if query.creator is None or last - after <= _NEAR:
+        return _conditions(connection, later, _OWN_IN_ORDER)
+    where, values = _conditions(connection, later, _OF_ONE)
+    sql = f"SELECT events.id FROM events WHERE {where} ORDER BY events.id"  # noqa: S608 (names of ours)
+    ids = owners.events(connection, query.creator, sql, values, most=query.size)
+    return "events.id IN (SELECT value FROM json_each(:page))", {"page": json.dumps(ids)}
 
 
 def _count(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> int:

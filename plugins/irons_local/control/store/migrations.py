@@ -283,6 +283,13 @@ UPDATE changes SET number = id;
 CREATE INDEX changes_owner ON changes (owner, number);
 """
 
+_CREATORS = """
+-- What a key created is looked up with each of its requests for all of it.
+CREATE INDEX sandboxes_creator ON sandboxes (creator);
+CREATE INDEX snapshots_creator ON snapshots (creator);
+CREATE INDEX subjects_creator ON subjects (creator);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -301,5 +308,6 @@ MIGRATIONS: tuple[str, ...] = (
     _ROLES,
     _UNASKED,
     _OWNERS,
+    _CREATORS,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

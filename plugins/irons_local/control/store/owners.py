@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import NamedTuple
-
-
-class Owned(NamedTuple):
-    """What a key has created and that is there.
-
-    Attributes:
-        key: the id of the key.
-        sandboxes: the names of its sandboxes, by their ids.
-        snapshots: the ids of its snapshots.
-        ever: the ids of its sandboxes, and of those that are gone and have a log.
-    """
-
-    key: str
-    sandboxes: Mapping[str, str]
-    snapshots: frozenset[str]
-    ever: frozenset[str] = frozenset()
+from contextlib import ExitStack, closing
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 
 class Owner(NamedTuple):
@@ -35,17 +23,56 @@ class Owner(NamedTuple):
     creator: str
 
 
-def owned(connection: sqlite3.Connection, key: str) -> Owned:
-    """What a key has created and that is there."""
-    made = connection.execute("SELECT id, name FROM sandboxes WHERE creator = ?", (key,))
-    kept = connection.execute("SELECT id FROM snapshots WHERE creator = ?", (key,))
-    ever = connection.execute("SELECT sandbox FROM subjects WHERE creator = ?", (key,))
-    return Owned(
-        key,
-        {row["id"]: row["name"] for row in made},
-        frozenset(row["id"] for row in kept),
-        frozenset(row["sandbox"] for row in ever),
-    )
+def sandboxes(connection: sqlite3.Connection, key: str) -> dict[str, str]:
+    """The names of the sandboxes that a key has created and that are there, by their ids."""
+    rows = connection.execute("SELECT id, name FROM sandboxes WHERE creator = ?", (key,))
+    return {row["id"]: row["name"] for row in rows}
+
+
+def snapshots(connection: sqlite3.Connection, key: str) -> dict[str, str]:
+    """The names of the snapshots of sandboxes that a key has created, by their ids; empty where only a fork uses one."""
+    rows = connection.execute("SELECT id, name FROM snapshots WHERE creator = ?", (key,))
+    return {row["id"]: row["name"] or "" for row in rows}
+
+
+def events(
+    connection: sqlite3.Connection,
+    key: str,
+    sql: str,
+    values: Mapping[str, Any],
+    *,
+    most: int,
+    skip: int = 0,
+    newest_first: bool = False,
+) -> list[int]:
+    """Merge the events of the sandboxes that a key has created, also of those that are gone: no more is read than is wanted.
+
+    Args:
+        connection: the store's.
+        key: the id of the key.
+        sql: selects ids of events of one `:subject`, in order.
+        values: the other parameters.
+        most: ids at most.
+        skip: ids that are passed over.
+        newest_first: the order is that.
+
+    Returns:
+        The ids, in that order.
+    """
+    subjects = connection.execute(
+        "SELECT id FROM subjects WHERE creator = ? AND events > 0", (key,)
+    ).fetchall()
+    with ExitStack() as ends:
+        each = (connection.execute(sql, {**values, "subject": row["id"]}) for row in subjects)
+        cursors = [ends.enter_context(closing(cursor)) for cursor in each]
+        found = merge(*cursors, key=itemgetter(0), reverse=newest_first)
+        return [int(row[0]) for row in islice(found, skip, skip + most)]
+
+
+def of_id(connection: sqlite3.Connection, sandbox: str) -> str | None:
+    """The id of the key that created the sandbox with an id, empty where that was no key; None where it is gone."""
+    row = connection.execute("SELECT creator FROM sandboxes WHERE id = ?", (sandbox,)).fetchone()
+    return None if row is None else str(row["creator"])
 
 
 def of_sandbox(connection: sqlite3.Connection, name: str, *, gone: bool) -> Owner | None:
