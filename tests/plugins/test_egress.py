@@ -378,6 +378,28 @@ def test_several_patterns_are_removed_or_none(run_irons: Runner, own: FakeApi) -
     assert patterns(own) == [("allow", "a.example")]
 
 
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_rule_of_all_sandboxes_is_not_removed_for_one(
+    run_irons: Runner, own: FakeApi, in_use: bool
+) -> None:
+    """Where only all sandboxes have the rule, that is said, with the command that removes it there; nothing is removed."""
+    own.rules = [{"pattern": each, "list": "allow"} for each in ("a.example", "*.b.example", "c.example")]
+    run_irons("egress", "allow", "c.example", "d.example", "--sandbox", "one").ok()
+    scope = [] if in_use else ["--sandbox", "one"]
+    run_irons.env.update({"IRONS_SANDBOX": "one"} if in_use else {})
+    done = run_irons("egress", "remove", "A.example", *scope)
+    said = "the rule a.example is of all sandboxes; irons egress remove a.example --all removes it for all"
+    assert (done.code, said in done.err) == (3, True), done.err
+    done = run_irons("egress", "remove", "*.b.example", "a.example", "c.example", "d.example", *scope)
+    said = "the rules *.b.example, a.example are of all sandboxes; irons egress remove '*.b.example' a.example --all removes them for all"
+    assert (done.code, said in done.err) == (3, True), done.err
+    done = run_irons("egress", "remove", "nope.example", *scope)
+    assert (done.code, "of all sandboxes" in done.err) == (3, False), done.err
+    assert [rule["pattern"] for rule in own.rules] == ["a.example", "*.b.example", "c.example"]
+    done = run_irons("egress", "remove", "a.example", "--sandbox", "nope")
+    assert (done.code, "of all sandboxes" in done.err) == (3, False), done.err
+
+
 @pytest.mark.parametrize("command", ["allow", "deny"])
 def test_a_plain_server_gets_one_request_for_each_pattern(
     run_irons: Runner, fake_api: FakeApi, command: str

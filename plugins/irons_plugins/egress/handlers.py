@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from irons.client.scoped_names import keep_changes, keep_rules
 from irons.command import Result, View
-from irons.errors import ApiError, Denied, Unreachable, UsageError
+from irons.errors import ApiError, Denied, NotFound, Unreachable, UsageError
 from irons.record import NamedTuple
 from irons_plugins.egress.impact import forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
@@ -62,9 +63,32 @@ def deny(
 
 
 def remove(ctx: Context, *, patterns: tuple[str, ...], scope: Scope) -> Iterator[Change]:
-    """Remove rules at once."""
+    """Remove rules at once; where only all sandboxes have one, say so, and the command that removes it there."""
     names = dict.fromkeys((spelled(pattern) for pattern in patterns), "")
-    return _changes(ctx, "remove", names, scope, _Given())
+    try:
+        yield from _changes(ctx, "remove", names, scope, _Given())
+    except NotFound as error:
+        error.hint = _of_all(ctx, names, scope) or error.hint
+        raise
+
+
+def _of_all(ctx: Context, patterns: Iterable[str], scope: Scope) -> str:
+    """Return which of these rules only all sandboxes have, with the command that removes them; empty where there are none."""
+    if scope.sandbox is None:
+        return ""
+    try:
+        own, every = (
+            {rule.pattern for rule in ctx.api.rules(sandbox).rules} for sandbox in (scope.sandbox, None)
+        )
+    except ApiError:
+        return ""
+    wide = [pattern for pattern in patterns if pattern in every - own]
+    if not wide:
+        return ""
+    is_one = len(wide) == 1
+    said = f"the rule {wide[0]} is" if is_one else f"the rules {', '.join(wide)} are"
+    command = shlex.join(["irons", "egress", "remove", *wide, "--all"])
+    return f"{said} of all sandboxes; {command} removes {'it' if is_one else 'them'} for all"
 
 
 class _Term(NamedTuple):
