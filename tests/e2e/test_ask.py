@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.lab import Person, eventually
 from tests.repl.terminal import Terminal
@@ -106,6 +109,31 @@ def test_the_live_view_answers(person: Person, sandbox: str) -> None:
         screen.send("q")
         assert screen.ended() == 0
     assert answers(person, sandbox) == [("hour", "watch")]
+
+
+@pytest.mark.parametrize("person", ["root"], indirect=True)
+def test_xonsh_answers(person: Person, sandbox: str) -> None:
+    """The shell counts as watching: the question is above the line that is typed, the chord and one letter let the program through."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    (person.home / ".xonshrc").write_text("$PROMPT = 'here> '\n$XONSH_HISTORY_BACKEND = 'dummy'\n")
+    xonsh = str(Path(sys.executable).parent / "xonsh")
+    env = {**person.env, "TERM": "xterm-256color"}
+    with Terminal([*person.lab.enter(), xonsh], env, columns=120, cwd=str(person.home)) as screen:
+        screen.until("here>")
+        eventually(lambda: watched(person))
+        screen.send("1000 + 7")
+        screen.until(r"here> 1000 \+ 7")
+        with person.start("exec", sandbox, "--", "sh", "-c", FETCH, stdout=subprocess.PIPE) as program:
+            screen.until(rf"\? {sandbox}: {HOST}:80 \[Alt-Q\]")
+            screen.send("\x1bq")
+            screen.until(rf"> {HOST}:80")
+            answer(screen, "s", rf"{HOST}:80 is allowed until it stops for {sandbox}")
+            assert program.wait(180) == 0
+        screen.send("q")
+        screen.until(lambda: screen.line_of_cursor().endswith("here> 1000 + 7"))
+        screen.send("\r")
+        screen.until(r"\n1007\n")
+    assert [said for said, _ in answers(person, sandbox)] == ["stop"]
 
 
 def test_the_prompt_answers(person: Person, sandbox: str) -> None:

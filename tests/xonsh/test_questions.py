@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +114,31 @@ def test_no_one_watches_without_a_line_that_questions_can_stand_above(
         screen.send(f"irons egress check host-{number}.example\r")
         screen.until(rf"(?s)egress check host-{number}\.example\n.*host-{number}\.example.*here>")
     assert not any("/questions" in call.path for call in fake.calls)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("egress", "mode", "ask", "--sandbox", "agent-1"),
+        ("create", "agent-3", "--mode", "ask", "--no-wait"),
+        ("fork", "agent-1", "agent-3", "--mode", "ask", "--no-wait"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_mode_that_another_terminal_sets_is_noticed_where_no_mode_was_known(
+    xonsh: Open, env: dict[str, str], fake: FakeApi, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """A shell that waits at its first prompt watches once a command elsewhere puts a sandbox into mode `ask`, without a key."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKZ7 me@here\n")
+    screen = xonsh()
+    done = subprocess.run(
+        [sys.executable, "-m", "irons", *words], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    screen.until(lambda: any("watch" in call.query for call in fake.calls))
+    put(fake, "new")
+    screen.until(r"\? agent-1: new\.example:443 \[Alt-Q\]\nhere>")
 
 
 def test_no_one_watches_without_mode_ask_nor_after_unloading(

@@ -182,9 +182,7 @@ def mode_on_hand(settings: Settings) -> tuple[str | None, float]:
 
 
 def refresh_after_change(api: Api, settings: Settings) -> None:
-    """Ask for the modes once more where a prompt shows them: a command has just changed one."""
-    if NameCache.of(settings, what="facts").age() == float("inf"):
-        return
+    """Ask for the modes once more: a command has just changed one, which a prompt may show, and by which xonsh knows that it is to watch."""
     with suppress(IronsError):
         refresh_facts(api, settings)
 

@@ -110,6 +110,10 @@ def _begun(ctx: Context, name: str, names: tuple[str, ...], wish: CreateOptions)
     with ctx.waiting(f"{name}: keeping its files"):
         made = ctx.api.fork(name, names, mode=wish.get("mode"), rules=wish.get("rules"))
     _remember(ctx, name, names)
+    if wish.get("mode"):
+        from irons.client.refreshing import refresh_after_change
+
+        refresh_after_change(ctx.api, ctx.settings)
     return made
 
 

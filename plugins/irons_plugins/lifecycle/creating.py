@@ -119,6 +119,10 @@ class _Making:
                 self._failures.add(name, self._undone(name, error) if name in made else error)
             else:
                 if name in made and first:
+                    if wish.get("mode"):
+                        from irons.client.refreshing import refresh_after_change
+
+                        refresh_after_change(self._ctx.api, self._ctx.settings)
                     _say_open(self._ctx, name, len(made))
                     if keys := keys_inside(row):
                         self._ctx.progress(keys)

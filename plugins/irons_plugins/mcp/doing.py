@@ -346,7 +346,10 @@ class AgentSandboxes:
         self._found(name)
         api = self._library.api
         if mode is not None:
+            from irons.client.refreshing import refresh_after_change
+
             api.set_mode(None if mode == "account" else mode, name)
+            refresh_after_change(api, self._library.settings)
         found = api.mode(name)
         return ToolAnswer({"name": name, "mode": found.mode, "source": found.source})
 
