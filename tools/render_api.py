@@ -55,7 +55,7 @@ $ curl --unix-socket "$XDG_RUNTIME_DIR/irons/api.sock" http://irons/sandboxes
 - **What.** JSON both ways, UTF-8. Unknown members of a request are refused; unknown members of an answer must be ignored.
 - **Names** are segments of the path: percent-encode them. Where a path has `{name}`, a sandbox's id does as well.
 - **Success** is 200, 201 or 202 with JSON. `create`, `start` and `stop` answer 202 at once: poll the status, or ask with `wait`.
-- **Failure** is `{"error": "text"}`, and `"hint": "a line to run"` where there is one. Every route may answer 400 (malformed), 401 (no valid
+- **Failure** is `{"error": "text"}`, and `"hint": "what helps"` where something does, such as a line to run. Every route may answer 400 (malformed), 401 (no valid
   key), 403 ([the role](#roles) of the key does not allow it), 408 (not whole in time), 413 and 431 (too large), 500 (it failed) and 503 (a part does not answer now; try again).
 - **Times** are RFC 3339, UTC.
 
@@ -75,7 +75,7 @@ ROLES = """\
 
 An API key has a role. An `admin` may do all, as each key could before keys had roles, and as the unix socket does. An `auditor` reads. A
 `user` works with the sandboxes that were created with its key: "its own" is what the path, the query or the body names, and the rows of a
-list. What the role does not allow is answered with 403, `{"error": "text", "hint": "a line to run"}`, and changes nothing.
+list. What the role does not allow is answered with 403, `{"error": "text", "hint": "what helps"}`, and changes nothing.
 [Roles](local.md#roles-of-keys) says more.
 """
 

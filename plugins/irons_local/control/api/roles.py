@@ -18,7 +18,6 @@ from irons_local.control.store import owners
 from irons_local.control.store.keys import StoredKey
 
 Answer = Mapping[str, Any]
-_OTHERS = "whoever has the server, or a key of the role admin, can"
 
 
 class Caller(NamedTuple):
@@ -336,7 +335,7 @@ class RoleGate:
             raise self._refused("does not answer for the sandbox of this question")
 
     def _refused(self, what: str) -> HttpError:
-        return forbidden(f"this key, of the role {self._caller.role}, {what}", _OTHERS)
+        return forbidden(f"this key, of the role {self._caller.role}, {what}")
 
 
 def check_table(routes: Iterable[ApiRoute]) -> None:

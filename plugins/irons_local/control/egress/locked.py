@@ -14,8 +14,6 @@ from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.patterns import Pattern, overlap
 from irons_policy.rules import Rule
 
-_ASK_ADMIN = "whoever has the server, or a key of the role admin, can do that"
-
 
 def check_scope(sandbox: StoredSandbox | None) -> None:
     """Refuse a change for all sandboxes, and of a sandbox that another created.
@@ -27,11 +25,11 @@ def check_scope(sandbox: StoredSandbox | None) -> None:
     if origin.role == "admin":
         return
     if origin.role != "user":
-        raise forbidden(f"a key of the role {origin.role} changes nothing", _ASK_ADMIN)
+        raise forbidden(f"a key of the role {origin.role} changes nothing")
     if sandbox is None:
-        raise forbidden("a key of the role user changes nothing for all sandboxes", _ASK_ADMIN)
+        raise forbidden("a key of the role user changes nothing for all sandboxes")
     if sandbox.creator != origin.owner:
-        raise forbidden(f"{sandbox.name} was not created with this key", _ASK_ADMIN)
+        raise forbidden(f"{sandbox.name} was not created with this key")
 
 
 def check_mode(mode: str | None, *, copied: bool = False) -> None:
@@ -72,9 +70,7 @@ def check_rules(rules: Iterable[Rule], never: Iterable[Pattern]) -> None:
             continue
         shown = rule.pattern.text[:200]
         if rule.private:
-            raise forbidden(
-                f"{shown}: a key of the role user opens no addresses of the server's networks", _ASK_ADMIN
-            )
+            raise forbidden(f"{shown}: a key of the role user opens no addresses of the server's networks")
         shut = next((each for each in closed if overlap(rule.pattern, each)), None)
         if shut is not None:
-            raise forbidden(f"{shown}: [ask] never has {shut.text}, which is locked", _ASK_ADMIN)
+            raise forbidden(f"{shown}: [ask] never has {shut.text}, which is locked")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_ADMIN_CAN = "whoever has the server, or a key of the role admin, can do that"
+
 
 class HttpError(Exception):
     """An answer with a status of 400 or above and `{"error": text}`, with `hint` where there is one.
@@ -9,7 +11,7 @@ class HttpError(Exception):
     Attributes:
         status: the HTTP status.
         text: what happened, why, and where it helps what to do; for people.
-        hint: the line to run, or an empty string.
+        hint: what helps, such as a line to run, or an empty string.
     """
 
     def __init__(self, status: int, text: str, hint: str = "") -> None:
@@ -24,8 +26,8 @@ def bad(text: str) -> HttpError:
     return HttpError(400, text)
 
 
-def forbidden(text: str, hint: str = "") -> HttpError:
-    """403: the request is fine, but not with this API key."""
+def forbidden(text: str, hint: str = _ADMIN_CAN) -> HttpError:
+    """403: the request is fine, but not with this API key. Without a hint it says who can."""
     return HttpError(403, text, hint)
 
 
