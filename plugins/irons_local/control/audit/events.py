@@ -27,9 +27,10 @@ ROTATED = 100
 """Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
 
 SPELLINGS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
-_AGAINST = "events.verdict <> 'allowed'"
+AGAINST = "events.verdict <> 'allowed'"
+"""The term of a partial index: SQLite uses one only where a query has its very term."""
 _LOST = "events.outcome IN ('unresolved', 'unreached')"
-"""Terms of partial indexes: SQLite uses one only where a query has its very term."""
+"""That of another one."""
 _OF_ONE = "events.subject = :subject"
 _OWN = "events.subject IN (SELECT id FROM subjects WHERE creator = :creator)"
 _OWN_IN_ORDER = f"+{_OWN}"
@@ -289,7 +290,7 @@ def _conditions(connection: sqlite3.Connection, query: Query, own: str = _OWN) -
     if query.verdicts:
         parts.append(f"events.verdict IN ({', '.join(repr(each) for each in query.verdicts)})")
         if "allowed" not in query.verdicts:
-            parts.append(_AGAINST)
+            parts.append(AGAINST)
     if query.outcomes:
         parts.append(f"events.outcome IN ({', '.join(repr(each) for each in query.outcomes)})")
         if {*query.outcomes} <= {Outcome.UNRESOLVED, Outcome.UNREACHED}:

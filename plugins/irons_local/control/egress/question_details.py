@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from irons_local.control.audit.events import AGAINST
 from irons_local.control.egress.relays import looks_random, relay_of
 from irons_local.control.store.database import Store
 from irons_policy.hostnames import Host
@@ -147,8 +148,8 @@ def _tried(connection: sqlite3.Connection, cell: str, asked: Iterable[QuestionAb
 def _latest(connection: sqlite3.Connection, cell: str) -> Sequence[sqlite3.Row]:
     """The latest refusals of a sandbox."""
     return connection.execute(
-        "SELECT at, host, port, count FROM events WHERE subject = (SELECT id FROM subjects WHERE sandbox = ?) "
-        "AND verdict <> 'allowed' AND verdict = 'blocked' ORDER BY id DESC LIMIT ?",
+        "SELECT at, host, port, count FROM events WHERE subject = (SELECT id FROM subjects WHERE sandbox = ?) "  # noqa: S608 (text of ours)
+        f"AND {AGAINST} AND verdict = 'blocked' ORDER BY id DESC LIMIT ?",
         (cell, MOST_LATEST),
     ).fetchall()
 
