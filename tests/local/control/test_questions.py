@@ -15,10 +15,12 @@ from irons.client.models.questions import QuestionPage
 from irons_local.control.egress import watchers
 from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.watchers import KEYS_WITHIN, LEASE, NOT_HELD
+from irons_local.control.store import rules as rulebook
 from irons_local.control.store import unasked
 from irons_local.control.store.database import Store
-from irons_local.ipc.messages import Watched, WatchQuestions
+from irons_local.ipc.messages import OpenQuestions, Watched, WatchQuestions
 from irons_policy.patterns import read_never
+from irons_policy.rules import make_rule
 
 HOST = "new.example"
 
@@ -519,6 +521,33 @@ def test_who_watches_one_sandbox_holds_no_other() -> None:
     assert not watching.watched(("sb_1",))
 
 
+def test_what_is_remembered_of_sandboxes_that_ask_nothing_is_bounded() -> None:
+    """However many others asked and ask no more, who follows one sandbox has the same token until that changes."""
+
+    class Nothing:
+        async def read(self, _: object) -> dict[str, Any]:
+            return {}
+
+    async def work() -> None:
+        nothing: Any = Nothing()
+        desk = QuestionDesk(Heard(), nothing, nothing, 4.0, caught_up=nothing)
+        desk.heard(OpenQuestions("sb_mine", [told()]))
+
+        async def token() -> int:
+            return (await desk.page(None, 0, {"sb_mine"})).token
+
+        seen = await token()
+        for number in range(5_000):
+            desk.heard(OpenQuestions(f"sb_{number}", [told()]))
+            desk.heard(OpenQuestions(f"sb_{number}", []))
+        assert await token() == seen
+        assert len(desk._changed) < 2_500
+        desk.heard(OpenQuestions("sb_mine", []))
+        assert await token() > seen
+
+    run(work())
+
+
 def test_a_policy_says_what_no_answer_opens(tmp_path: Path) -> None:
     """`never` of a sandbox's policy or of all goes to the gateway; answers that overlap it are refused, and copies have it, too."""
 
@@ -574,7 +603,7 @@ def test_a_policy_has_so_many_patterns_that_no_answer_opens(tmp_path: Path) -> N
 
 
 def test_stored_patterns_are_parsed_once(tmp_path: Path) -> None:
-    """A policy of many patterns that no answer opens costs no parsing at each look."""
+    """A policy of many patterns that no answer opens costs no parsing at each look, nor does a rule of one of them."""
     store = Store(tmp_path / "irons.db")
     try:
         given = read_never(["*.paste.example", "*:25", "2001:db8::/32", "10.0.0.0/8"])
@@ -582,6 +611,10 @@ def test_stored_patterns_are_parsed_once(tmp_path: Path) -> None:
         first, second = (store.write_now(lambda connection: unasked.of(connection, "")) for _ in range(2))
         assert {*first} == {*given}
         assert all(one is other for one, other in zip(first, second, strict=True))
+        rule = make_rule("*:25", "deny")
+        store.write_now(lambda connection: rulebook.put(connection, "", rule))
+        (put,) = store.write_now(lambda connection: rulebook.of(connection, ""))
+        assert any(put.pattern is each for each in first)
     finally:
         store.close()
 

@@ -48,6 +48,8 @@ _MOST_REASON = 200
 """Characters of an agent's reason."""
 _MOST = 64
 """Questions of one cell that are taken from a worker."""
+_MOST_REMEMBERED = 1_000
+"""Sandboxes of which nothing is asked whose last change is remembered: whoever follows one of them has seen it long since."""
 _LATEST = 253_402_300_799_999_999
 
 
@@ -208,8 +210,18 @@ class QuestionDesk:
         if not found and not others:
             del self._open[cell], self._others[cell]
         self._token += 1
+        # The last changed one comes last.
+        self._changed.pop(cell, None)
         self._changed[cell] = self._token
+        self._tidy()
         self._news.set()
+
+    def _tidy(self) -> None:
+        """Forget when it last changed what is asked of sandboxes of which nothing is, once there are many."""
+        if len(self._changed) > len(self._open) + 2 * _MOST_REMEMBERED:
+            quiet = [cell for cell in self._changed if cell not in self._open]
+            for cell in quiet[:-_MOST_REMEMBERED]:
+                del self._changed[cell]
 
     async def run(self) -> None:
         """Tell the workers who watches, and record how questions end, until cancelled."""

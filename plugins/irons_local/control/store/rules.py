@@ -7,17 +7,17 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as altered
-from functools import lru_cache
 from typing import cast
 
 from irons_local import times
 from irons_local.control.store import unasked
 from irons_local.control.store.sandboxes import StoredSandbox
+from irons_local.control.store.stored_patterns import stored_pattern
 from irons_local.control.store.terms import SECOND, Instant
 from irons_policy.addresses import Address
 from irons_policy.ends import Moment, RuleEnd
 from irons_policy.modes import MODES, Mode
-from irons_policy.patterns import Pattern, parse_network, read_pattern
+from irons_policy.patterns import Pattern, parse_network
 from irons_policy.policy import Policy
 from irons_policy.rules import ListName, Rule, RuleChange, Scope, diff_rules
 
@@ -182,7 +182,7 @@ def _scope(sandbox: str) -> Scope:
 
 def _rule(row: sqlite3.Row, sandbox: str) -> Rule:
     return Rule(
-        pattern=_pattern(row["pattern"]),
+        pattern=stored_pattern(row["pattern"]),
         list=cast("ListName", row["list"]),
         scope=_scope(sandbox),
         private=tuple(parse_network(text) for text in json.loads(row["private"])),
@@ -197,12 +197,6 @@ def _end(row: sqlite3.Row) -> RuleEnd | None:
     if row["ends_stop"]:
         return RuleEnd()
     return None if row["ends_at"] is None else RuleEnd(row["ends_at"], row["ends_up"])
-
-
-@lru_cache(maxsize=10_000)
-def _pattern(text: str) -> Pattern:
-    """A stored pattern; each change reads all rules again, and reading them costs more than the database does."""
-    return read_pattern(text, mapped=True)
 
 
 def _write(connection: sqlite3.Connection, sandbox: str, rule: Rule) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from functools import lru_cache
 
-from irons_policy.patterns import Pattern, read_pattern
+from irons_local.control.store.stored_patterns import stored_pattern
+from irons_policy.patterns import Pattern
 
 
 def of(connection: sqlite3.Connection, sandbox: str) -> tuple[Pattern, ...]:
     """The patterns of one sandbox's or snapshot's id, or of `ACCOUNT`, by their spelling."""
     rows = connection.execute("SELECT pattern FROM unasked WHERE sandbox = ? ORDER BY pattern", (sandbox,))
-    return tuple(_pattern(row["pattern"]) for row in rows)
+    return tuple(stored_pattern(row["pattern"]) for row in rows)
 
 
 def of_all(connection: sqlite3.Connection) -> dict[Pattern, str]:
@@ -26,7 +26,7 @@ def of_all(connection: sqlite3.Connection) -> dict[Pattern, str]:
         "WHERE sandbox = '' OR known.creator NOT IN (SELECT id FROM keys WHERE role = 'user') "
         "GROUP BY pattern ORDER BY pattern"
     )
-    return {_pattern(row["pattern"]): row["name"] for row in rows}
+    return {stored_pattern(row["pattern"]): row["name"] for row in rows}
 
 
 def replace(connection: sqlite3.Connection, sandbox: str, patterns: Sequence[Pattern]) -> None:
@@ -49,9 +49,3 @@ def copy(connection: sqlite3.Connection, of: str, to: str) -> None:
 def forget(connection: sqlite3.Connection, sandbox: str) -> None:
     """Remove all that there are."""
     connection.execute("DELETE FROM unasked WHERE sandbox = ?", (sandbox,))
-
-
-@lru_cache(maxsize=10_000)
-def _pattern(text: str) -> Pattern:
-    """Read a stored pattern, which names its port or all of them; every change of a policy reads all of them again."""
-    return read_pattern(text, mapped=True)
