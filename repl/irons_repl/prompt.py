@@ -200,12 +200,13 @@ class Prompt:
             history=history,
             auto_suggest=PromptSuggest(self._texts),
             editing_mode=EditingMode.VI if settings["editing_mode"] == "vi" else EditingMode.EMACS,
-            enable_open_in_editor=True,
             tempfile_suffix=".irons",
             search_ignore_case=True,
             multiline=True,
             prompt_continuation=lambda width, _number, _wrapped: f"{'…':>{max(1, width - 1)}} ",
-            key_bindings=bindings(self._refused, self._open_questions, self._chords, self._suspend),
+            key_bindings=bindings(
+                self._refused, self._open_questions, self._chords, self._suspend, self._edit
+            ),
             bottom_toolbar=self._toolbar,
             cursor=DynamicCursorShapeConfig(self._cursor_shape),
             style=COLOURED if colour else PLAIN,
@@ -227,7 +228,7 @@ class Prompt:
         """Start looking at the server once the first prompt is on the screen: nothing before that waits for it."""
         if not self._refresher.running:
             self._refresher.start()
-        if self._questions is not None and not self._lines.app.is_done:
+        if self._questions is not None and not self._lines.app.is_done and not self._is_running:
             self._questions.was_drawn()
 
     def _make_room(self) -> None:
@@ -335,7 +336,7 @@ class Prompt:
         self._questions.want(asks=asks)
 
     def _rest(self, *, resting: bool) -> None:
-        """While a command has the terminal no one can answer here."""
+        """While a command or an editor has the terminal no one can answer here."""
         with self._resting:
             self._is_running = resting
             if self._questions is not None:
@@ -348,6 +349,18 @@ class Prompt:
             os.kill(0, signal.SIGTSTP)
         finally:
             self._rest(resting=False)
+
+    def _edit(self) -> None:
+        """Open the line in an editor, which has the terminal for itself, and run what that left."""
+        self._rest(resting=True)
+        self._lines.app.create_background_task(self._edited())
+
+    async def _edited(self) -> None:
+        try:
+            await self._lines.default_buffer.open_in_editor(validate_and_handle=True)
+        finally:
+            self._rest(resting=False)
+            self._lines.app.invalidate()
 
     def _ring(self) -> None:
         """Take what is new of the questions, with a bell for one that is."""

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -329,3 +330,24 @@ def test_the_shell_has_its_title_while_the_face_is_suspended(
     screen.until(lambda: screen.line_of_cursor().endswith("here>"))
     screen.send("exit\r")
     assert screen.ended() == 0
+
+
+@pytest.mark.parametrize("keys", ["\x18\x05", "\x1bOS\x1bv"])
+def test_no_one_watches_while_an_editor_has_the_terminal(
+    terminal: Open, fake: FakeApi, tmp_path: Path, keys: str
+) -> None:
+    """Neither Ctrl-X Ctrl-E nor `v` of vi keys leaves the questions open behind it; they are back with the line."""
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "an editor"\nread -r line\necho "!echo $line" > "$1"\n')
+    editor.chmod(0o755)
+    fake.mode = "ask"
+    put(fake, "new")
+    screen = terminal(env={"VISUAL": str(editor), "EDITOR": str(editor)})
+    screen.until(lambda: screen.raw.count(KEPT + TITLE + b"(1?) agent-1\x1b\\") == 1)
+    screen.send(keys)
+    screen.until("an editor")
+    assert screen.raw.count(TITLE + b"\x1b\\" + GIVEN_BACK) == screen.raw.count(KEPT) == 1
+    screen.send("edited\r")
+    screen.until(r"\nedited")
+    screen.until(lambda: screen.raw.count(KEPT + TITLE + b"(1?) agent-1\x1b\\") > 1)
+    screen.until(r"\? agent-1: new\.example:443")

@@ -1,4 +1,4 @@
-"""The prompt's keys, beyond those of prompt_toolkit (Ctrl-R, Ctrl-X Ctrl-E, Ctrl-Z, arrows)."""
+"""The prompt's keys, beyond those of prompt_toolkit (Ctrl-R, arrows)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, has_focus, is_searching
+from prompt_toolkit.filters import (
+    Condition,
+    emacs_mode,
+    has_focus,
+    has_selection,
+    is_searching,
+    vi_navigation_mode,
+)
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
@@ -22,6 +29,7 @@ def bindings(
     questions: Callable[[], None],
     chords: AskChords,
     suspend: Callable[[], None],
+    edit: Callable[[], None],
 ) -> KeyBindings:
     """Return the bindings.
 
@@ -30,6 +38,7 @@ def bindings(
         questions: Opens the questions.
         chords: The keys that do.
         suspend: Leaves the terminal to the shell that started this, and returns once that gives it back.
+        edit: Opens the line in an editor.
     """
     keys = KeyBindings()
     in_line = has_focus(DEFAULT_BUFFER) & ~is_searching
@@ -62,6 +71,12 @@ def bindings(
     def _suspend(_: KeyPressEvent) -> None:
         """Suspend the prompt."""
         run_in_terminal(suspend)
+
+    @keys.add("c-x", "c-e", filter=in_line & emacs_mode & ~has_selection)
+    @keys.add("v", filter=in_line & vi_navigation_mode)
+    def _edit(_: KeyPressEvent) -> None:
+        """Open the line in an editor."""
+        edit()
 
     @keys.add("f4")
     def _f4(event: KeyPressEvent) -> None:
