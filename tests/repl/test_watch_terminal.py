@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from irons.testing import FakeApi
+from tests.repl.asking import end, put
 from tests.repl.deciding import decide
 from tests.repl.terminal import Terminal
 
@@ -146,14 +147,28 @@ def test_a_killed_view_gives_the_terminal_back(terminal: Open, number: int) -> N
     assert b"\x1b[?1049l" in screen.raw
 
 
-def test_a_killed_view_pops_no_title_where_it_changes_none(terminal: Open) -> None:
-    """With titles switched off the one that the shell may have kept stays with the shell."""
-    screen = terminal("watch", env={"IRONS_TERMINAL_TITLE": "off"})
+@pytest.mark.parametrize("asked", ["", "before", "now"])
+@pytest.mark.parametrize("on", ["on", "off"])
+def test_a_killed_view_shows_the_title_again_that_it_had_kept(
+    terminal: Open, fake: FakeApi, asked: str, on: str
+) -> None:
+    """Where it keeps none, by the setting or since nothing is asked any more, the one that the shell may have kept stays with the shell."""
+    fake.mode = "ask"
+    screen = terminal("watch", env={"IRONS_TERMINAL_TITLE": on})
     screen.until("No connections yet")
+    kept = on == "on" and asked != ""
+    if asked:
+        put(fake, "new")
+        screen.until(r"new\.example")
+        screen.until(lambda: screen.raw.count(b"\x1b[22;2t") == kept)
+    if asked == "before":
+        end(fake, "new")
+        screen.until(r"is not asked any more")
+        screen.until(lambda: screen.raw.count(b"\x1b[23;2t") == kept)
     os.kill(screen.pid, signal.SIGKILL)
     screen.ended()
     screen.until(lambda: screen.raw.endswith(b"\x1b[?25h") and b"\x1b[?1049l" in screen.raw)
-    assert b"\x1b[23;2t" not in screen.raw
+    assert screen.raw.count(b"\x1b[23;2t") == kept
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

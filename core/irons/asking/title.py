@@ -39,9 +39,14 @@ def has_title(settings: Settings) -> bool:
 class QuestionTitle:
     """The title of one terminal."""
 
-    def __init__(self, write: Callable[[str], None], *, on: bool) -> None:
-        """Take what writes to the terminal at once; without `on` nothing is written."""
-        self._write, self._on = write, on
+    def __init__(
+        self, write: Callable[[str], None], *, on: bool, kept: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Take what writes to the terminal at once; without `on` nothing is written.
+
+        `kept` hears each time, before that is written, whether the terminal is to keep a title from then on.
+        """
+        self._write, self._on, self._kept = write, on, kept
         self._page = QuestionPage()
         self._shown = ""
 
@@ -55,6 +60,7 @@ class QuestionTitle:
         if text == self._shown:
             return
         saved = "" if self._shown else SAVE
+        self._kept(bool(text))
         self._shown = text
         # A terminal that keeps no title gets an empty one, for which most have one of their own.
         self._write(f"{saved}\x1b]2;{text}{END}" if text else f"\x1b]2;{END}{RESTORE}")

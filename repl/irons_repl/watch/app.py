@@ -29,7 +29,7 @@ from irons_repl.questions.settling import Settling
 from irons_repl.run.signals import ended_by_signals
 from irons_repl.watch.changing import apply, read_standing, undo
 from irons_repl.watch.feed import Feed
-from irons_repl.watch.guard import given_back
+from irons_repl.watch.guard import TerminalGuard
 from irons_repl.watch.state import AnswerQuestion, Apply, CloseView, Effect, Undo, ViewState
 from irons_repl.watch.view import picture
 
@@ -125,8 +125,8 @@ class WatchView:
         self._questions = QuestionFollower(
             lambda: api, lambda heard: self._soon(lambda: self._take_questions(heard)), offers=offers
         )
-        self._has_title = has_title
-        self._title = QuestionTitle(self._write, on=has_title)
+        self._guard = TerminalGuard()
+        self._title = QuestionTitle(self._write, on=has_title, kept=self._guard.note_title)
         self._settling = Settling(state.asked, self._app.input.fileno(), self._later)
         self._app.after_render += lambda _: self._drawn()
         self._in_burst = False
@@ -139,7 +139,7 @@ class WatchView:
             Ended: A signal ended the program, of which the view may be but a part.
         """
         try:
-            with given_back(self._app.output, has_title=self._has_title), ended_by_signals(self._app):
+            with self._guard.around(self._app.output), ended_by_signals(self._app):
                 error = self._app.run(pre_run=self._feed.start)
         except EOFError:
             return  # the terminal has gone

@@ -4,39 +4,56 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
 SCRIPT = r"""
-IFS= read -r over && exit
+title=
+while IFS= read -r said; do
+  case $said in over) exit ;; esac
+  title=$said
+done
 stty "$1" <&1
 printf '\033[0m\033[?1049l\033[?2004l\033[?7h'
-[ -z "$2" ] || printf '\033[23;2t'
+[ -z "$title" ] || printf '\033[23;2t'
 printf '\033[?25h'
 """
-"""Waits for a line on stdin; where it ends without one, the program is gone: restore the terminal's settings, its first screen, and with a second argument the title that it kept."""
+"""Reads lines from stdin: `over`, or whether the terminal keeps a title; an empty one is no. Where stdin ends without `over`, the program is
+gone: restore the terminal's settings, its first screen, and the title that it keeps."""
 
 
-@contextmanager
-def given_back(output: Output, *, has_title: bool = False) -> Iterator[None]:
-    """Have a small process next to this one restore the terminal, with its title where that is changed, if this one is killed.
+class TerminalGuard:
+    """Gives one terminal back."""
 
-    Without `stty` there is none.
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
 
-    It has a session of its own, so that neither keys nor the end of this process's group reach it.
-    """
-    guard = _guard(output, has_title=has_title)
-    try:
-        yield
-    finally:
-        if guard is not None:
-            guard.communicate(b"over\n")
+    def note_title(self, kept: bool) -> None:
+        """Note whether the terminal keeps a title that is to be shown again."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.write(b"title\n" if kept else b"\n")
+
+    @contextmanager
+    def around(self, output: Output) -> Iterator[None]:
+        """Have a small process next to this one restore the terminal if this one is killed. Without `stty` there is none.
+
+        It has a session of its own, so that neither keys nor the end of this process's group reach it.
+        """
+        self._process = _started(output)
+        try:
+            yield
+        finally:
+            process, self._process = self._process, None
+            if process is not None:
+                process.communicate(b"over\n")
 
 
-def _guard(output: Output, *, has_title: bool) -> subprocess.Popen[bytes] | None:
+def _started(output: Output) -> subprocess.Popen[bytes] | None:
     try:
         terminal = output.fileno()
         saved = (
@@ -45,7 +62,8 @@ def _guard(output: Output, *, has_title: bool) -> subprocess.Popen[bytes] | None
             .strip()
         )
         return subprocess.Popen(
-            ("/bin/sh", "-c", SCRIPT, "irons-watch-guard", saved, "title" if has_title else ""),
+            ("/bin/sh", "-c", SCRIPT, "irons-watch-guard", saved),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=terminal,
             stderr=subprocess.DEVNULL,
