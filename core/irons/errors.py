@@ -28,7 +28,7 @@ EXIT_CODES: dict[int, str] = {
     6: "Unreachable, or it took too long.",
     7: "Denied (`egress check`).",
     124: "`exec --timeout` or `run --timeout` ran out.",
-    125: "`ssh`, `exec`, `run` and `forward`: irons itself failed; other codes are the remote command's.",
+    125: "`ssh`, `exec`, `run`, `forward` and `fork --try`: irons itself failed; other codes are the remote command's.",
     130: "Interrupted by Ctrl-C.",
 }
 """Every exit code of `irons` and what it means."""

@@ -73,6 +73,37 @@ def test_nothing_changes_on_the_hosts_network(person: Person, sandbox: str) -> N
     person.ok("local", "up")
 
 
+def test_a_line_is_tried_in_a_copy(person: Person, sandbox: str) -> None:
+    """It runs as in the sandbox, under its policy; the files that it changed as root are shown, and nothing of the copy is left, nor anything in the original."""
+    person.ok("egress", "mode", "deny", "--sandbox", sandbox)
+    before = [row["name"] for row in json.loads(person.ok("list", "-o", "json"))]
+    assert person.inside(sandbox, "echo then > note; mkdir deep; echo x > deep/er").returncode == 0
+    line = (
+        "sudo sh -c 'echo made >/etc/made; rm /etc/issue'; echo now > note; rm -r deep; hostname;"
+        " curl -sf -m 60 http://other.example.test/ || exit 7"
+    )
+    done = person.run("fork", sandbox, "--try", line, "-o", "json", timeout=300)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["exit"], told["stdout"].strip(), told["kept"]) == (
+        7,
+        7,
+        told["name"],
+        False,
+    )
+    assert "other.example.test" in {each["host"] for each in told["refused"]}
+    home = person.inside(sandbox, "pwd").stdout.strip()
+    changed = {(each["change"], each["path"]) for each in told["changed"]}
+    assert {
+        *(("added", "/etc/made"), ("removed", "/etc/issue"), ("changed", f"{home}/note")),
+        *(("removed", f"{home}/deep"), ("removed", f"{home}/deep/er")),
+    } <= changed
+    assert len(changed) < 20, sorted(changed)
+    look = "cat note deep/er; ls /etc/made /etc/issue 2>/dev/null"
+    assert person.inside(sandbox, look).stdout == "then\nx\n/etc/issue\n"
+    assert [row["name"] for row in json.loads(person.ok("list", "-o", "json"))] == before
+    assert json.loads(person.ok("snapshot", "list", "-o", "json")) == []
+
+
 def test_a_sandbox_is_forked_and_restored(person: Person, sandbox: str) -> None:
     """A running sandbox goes on beside its copies, which are other machines with its policy; a restore brings its files back."""
     person.ok("egress", "mode", "deny", "--sandbox", sandbox)

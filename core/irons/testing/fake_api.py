@@ -43,6 +43,7 @@ EXTENSIONS = (
     "snapshots",
     "questions",
     "policy-never",
+    "fork-held",
 )
 """What irons' own server says that it can."""
 

@@ -254,6 +254,7 @@ def _copies(api: FakeState, call: Call, sandbox: FakeSandbox, what: str) -> Any:
         for each in made:
             each.mode = body.get("mode") or sandbox.mode
             each.rules = body.get("rules") or list(sandbox.rules)
+            each.held = body.get("held", False)
         return {"sandboxes": [_sandbox_json(each) for each in made], "pause": pause}
     if what == "restore" and sandbox.status != "stopped":
         raise FakeRefusal(409, f"{sandbox.name} is {sandbox.status}; stop it first")

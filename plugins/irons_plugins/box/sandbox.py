@@ -159,8 +159,8 @@ def make_sandbox(
         timeout: Seconds to wait; None for the setting.
         public_key: The public key file that opens it; None for the setting.
     """
+    from irons_plugins.lifecycle.holding import Holder
     from irons_plugins.lifecycle.waiting import patience
-    from irons_plugins.run.holding import Holder
 
     context = library.context()
     held = not keep and "holds" in library.api.extensions

@@ -85,7 +85,20 @@ COPIES = (
         f"{_HERE}.copying:fork",
         (
             _SANDBOX,
-            Arg("names", "The names of the copies.", kind="new-sandbox", takes="+", metavar="NEW"),
+            Arg(
+                "names",
+                "The names of the copies; --try needs none.",
+                kind="new-sandbox",
+                takes="*",
+                metavar="NEW",
+            ),
+            Opt(
+                ("--try",),
+                "Run this shell line in one copy, and show what it changed.",
+                metavar="LINE",
+                name="line",
+            ),
+            Flag(("--keep",), "With --try: keep the copy; do not ask."),
             Opt(("--mode",), "Their own egress mode. [default: that of NAME]", choices=MODES, kind="choice"),
             Opt(
                 ("--allow",),
@@ -106,10 +119,14 @@ COPIES = (
         ),
         pace="waiting",
         view=OUTCOME,
-        about="All are made, or none. A copy is a new machine, with a host key, a machine-id and a host name of its own. It has the files, "
-        "limits, authorized keys, rules and mode of NAME, and what NAME denies stays denied. Labels, note, --env, --ttl and --idle-stop are not copied.",
-        examples=("irons fork my-sandbox try-one try-two", "irons fork my-sandbox strict --mode deny"),
-        exits=(3, 4, 5, 6),
+        about="""All are made, or none. A copy is a new machine, with a host key, a machine-id and a host name of its own. It has the files, limits, authorized keys, rules and mode of NAME, and what NAME denies stays denied. Labels, note, --env, --ttl and --idle-stop are not copied.
+With --try there is one copy, which runs LINE. The exit code and the files that it added, changed or removed are printed on stderr. On a terminal you are asked whether the copy is kept; elsewhere it is dropped without --keep. The exit code is that of LINE, or 125 where irons failed.""",
+        examples=(
+            "irons fork my-sandbox try-one try-two",
+            "irons fork my-sandbox strict --mode deny",
+            "irons fork my-sandbox --try 'sudo apt-get -y full-upgrade'",
+        ),
+        exits=(3, 4, 5, 6, 125),
     ),
 )
 """The commands."""

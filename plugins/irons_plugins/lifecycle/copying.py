@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from irons.client.api import Sandbox
     from irons.client.models.sandboxes import CreateOptions
     from irons.client.models.snapshots import Forked, SnapshotInfo
+    from irons.command import Result
     from irons.context import Context
 
 _RUNNING = ("running", "ready")
@@ -83,37 +84,64 @@ def fork(
     mode: str | None,
     allow: tuple[str, ...],
     policy: str | None,
+    line: str | None,
+    keep: bool,
     at_once: bool,
     wait_timeout: float | None,
-) -> Sandbox | Iterator[Sandbox]:
-    """Make copies of a sandbox, all of them or none, and wait until they are ready.
+) -> Sandbox | Iterator[Sandbox] | Result:
+    """Make copies of a sandbox, all of them or none, and wait until they are ready; with `line` one copy to try that in.
 
     Raises:
-        UsageError: A name is there twice, or a pattern or the policy is invalid.
+        UsageError: A name is there twice, options do not go together, or a pattern or the policy is invalid.
+        IronsError: It failed; with `line` the exit code is 125.
+        KeyboardInterrupt: Ctrl-C while `line` is tried; the copy is destroyed.
     """
     wish = policy_of(mode, allow, policy)
-    made = _begun(ctx, name, names, wish)
-    if made.pause is not None:
-        ctx.progress(f"{name} was paused for {pause(made.pause)}")
-    rows = _ready(ctx, made.sandboxes, None if at_once else patience(ctx, wait_timeout))
-    return next(rows) if len(names) == 1 else rows
+    if line is None:
+        if keep:
+            raise UsageError("--keep goes with --try")
+        made = _begun(ctx, name, names, wish)
+        rows = _ready(ctx, made.sandboxes, None if at_once else patience(ctx, wait_timeout))
+        return next(rows) if len(names) == 1 else rows
+    if at_once:
+        raise UsageError("--try and --no-wait do not go together")
+    from irons_plugins.lifecycle.trying import attempt, new_name
+
+    new = new_name(names)
+
+    def make() -> None:
+        made = _begun(ctx, name, (new,), wish, held=True)
+        tuple(_ready(ctx, made.sandboxes, patience(ctx, wait_timeout)))
+
+    return attempt(ctx, new, line, keep=keep, made=make)
 
 
 def copies(ctx: Context, name: str, names: tuple[str, ...], *, timeout: float | None) -> tuple[Sandbox, ...]:
     """Make copies of a sandbox with its policy, all of them or none, and return them when they are ready; raises like `fork`."""
-    return tuple(_ready(ctx, _begun(ctx, name, names, {}).sandboxes, patience(ctx, timeout)))
+    made = _begun(ctx, name, names, {}, told=False)
+    return tuple(_ready(ctx, made.sandboxes, patience(ctx, timeout)))
 
 
-def _begun(ctx: Context, name: str, names: tuple[str, ...], wish: CreateOptions) -> Forked:
+def _begun(
+    ctx: Context,
+    name: str,
+    names: tuple[str, ...],
+    wish: CreateOptions,
+    *,
+    held: bool = False,
+    told: bool = True,
+) -> Forked:
     if not names or len(set(names)) < len(names):
         raise UsageError("a name is there twice" if names else "a fork takes the names of the copies")
     with ctx.waiting(f"{name}: keeping its files"):
-        made = ctx.api.fork(name, names, mode=wish.get("mode"), rules=wish.get("rules"))
+        made = ctx.api.fork(name, names, held=held, mode=wish.get("mode"), rules=wish.get("rules"))
     _remember(ctx, name, names)
     if wish.get("mode"):
         from irons.client.refreshing import refresh_after_change
 
         refresh_after_change(ctx.api, ctx.settings)
+    if told and made.pause is not None:
+        ctx.progress(f"{name} was paused for {pause(made.pause)}")
     return made
 
 

@@ -14,9 +14,9 @@ from irons.record import NamedTuple
 from irons.text import size_text
 from irons_plugins.lifecycle.creating import make, policy_of
 from irons_plugins.lifecycle.handlers import destroy_one
+from irons_plugins.lifecycle.holding import Holder
 from irons_plugins.lifecycle.waiting import patience
 from irons_plugins.run.choosing import Chosen, chosen
-from irons_plugins.run.holding import Holder
 from irons_plugins.run.transfer import PLACE, AbsentError, WantedFile, bring, send, wanted
 from irons_plugins.ssh.connect.connect_info import Entrance, entrance
 from irons_plugins.ssh.connect.variables import variables_of

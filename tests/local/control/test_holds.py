@@ -162,3 +162,25 @@ def test_an_engine_that_fails_to_stop_is_asked_again(tmp_path: Path, monkeypatch
             await until(lambda: gone(lab))
 
     run(work())
+
+
+def test_a_fork_that_nobody_holds_is_destroyed(tmp_path: Path) -> None:
+    """Copies may end with their client, as a sandbox may; the original does not."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            await lab.create(name="parent")
+            await lab.reaches("parent", "ready")
+            lab.server.plane.holds._grace = SHORT
+            body = {"names": ["box", "second"], "held": True}
+            answer = await lab.client.post("/sandboxes/parent/fork", json=body)
+            assert answer.status_code == 202, answer.text
+            await until(lambda: gone(lab))
+
+            async def alone() -> bool:
+                return (await lab.client.get("/sandboxes/second")).status_code == 404
+
+            await until(alone)
+            assert (await lab.status("parent"))["status"] == "ready"
+
+    run(work())

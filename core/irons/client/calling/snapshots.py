@@ -78,12 +78,15 @@ class SnapshotCalls(Calls):
             self.call("POST", path, {"snapshot": snapshot}, retry=False, patience=COPIED_WITHIN)
         )
 
-    def fork(self, sandbox: str, names: Iterable[str], **policy: Unpack[CopyPolicy]) -> Forked:
+    def fork(
+        self, sandbox: str, names: Iterable[str], *, held: bool = False, **policy: Unpack[CopyPolicy]
+    ) -> Forked:
         """Make copies of a sandbox as it is now, all of them or none, and have them started.
 
         Args:
             sandbox: Its name.
             names: What to call the copies.
+            held: Whether each is destroyed when no call holds it for a minute (`Api.hold`).
             policy: `mode` and `rules` of the copies; by default those of the sandbox.
 
         Raises:
@@ -92,7 +95,10 @@ class SnapshotCalls(Calls):
         from irons.client.models.snapshots import Forked
 
         self._need_snapshots()
-        body = {"names": list(names), **{key: value for key, value in policy.items() if value is not None}}
+        asked = {**policy, "held": held or None}
+        if held:
+            self.need("fork-held", "a server that ends a copy with its client")
+        body = {"names": list(names), **{key: value for key, value in asked.items() if value is not None}}
         path = f"/sandboxes/{segment(sandbox)}/fork"
         found = Forked.of(self.call("POST", path, body, retry=False, patience=COPIED_WITHIN))
         for each in found.sandboxes:

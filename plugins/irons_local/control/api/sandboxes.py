@@ -67,6 +67,10 @@ _SECONDS: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LONGES
 _TERMS: Mapping[str, Schema] = {"ttl": _SECONDS, "rm": {"type": "boolean"}, "idle_stop": _SECONDS}
 _EXTEND = record({"seconds": {"type": "integer", "minimum": 1, "maximum": LONGEST}}, required=("seconds",))
 NEW_NAME: Schema = text(300, pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+HELD: Schema = {
+    "type": "boolean",
+    "description": "It is destroyed when no request holds it for a minute.",
+}
 _CREATE = record(
     {
         "name": NEW_NAME,
@@ -84,7 +88,7 @@ _CREATE = record(
                 description="A snapshot to start from; it says the engine and the image, and what is not given else.",
             )
         ),
-        "held": {"type": "boolean", "description": "It is destroyed when no request holds it for a minute."},
+        "held": HELD,
     },
     required=("name", "public_key"),
 )

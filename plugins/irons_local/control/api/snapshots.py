@@ -9,7 +9,7 @@ from typing import Any
 from irons.wire_values import LONGEST_NOTE
 from irons_local import times
 from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
-from irons_local.control.api.sandboxes import NEW_NAME, STATUS, short_status
+from irons_local.control.api.sandboxes import HELD, NEW_NAME, STATUS, short_status
 from irons_local.control.egress.rules_input import rules_of
 from irons_local.control.sandbox.copies import CopyPolicy, policy_of
 from irons_local.control.schema.errors import bad
@@ -89,7 +89,10 @@ async def fork_sandbox(call: ApiCall) -> ApiAnswer:
     def policy(origin: StoredSnapshot, own: Sequence[Rule]) -> CopyPolicy:
         return policy_of(origin, own, body.get("mode"), given)
 
-    made, kept = await call.plane.copies.fork(call.path["name"], names, policy)
+    held = bool(body.get("held"))
+    made, kept = await call.plane.copies.fork(call.path["name"], names, policy, held=held)
+    for each in made if held else ():
+        call.plane.holds.begin(each.id)
     return ApiAnswer(202, {"sandboxes": [short_status(each) for each in made], "pause": _seconds(kept.pause)})
 
 
@@ -153,6 +156,7 @@ ROUTES = (
                 "names": listing(NEW_NAME, _MOST_COPIES),
                 "mode": optional(text(8, enum=list(MODES))),
                 "rules": RULES,
+                "held": HELD,
             },
             required=("names",),
         ),

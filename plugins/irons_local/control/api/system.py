@@ -48,6 +48,7 @@ EXTENSIONS = (
     "questions",
     "key-roles",
     "policy-never",
+    "fork-held",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""

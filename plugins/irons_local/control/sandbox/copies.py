@@ -140,6 +140,8 @@ class SandboxCopies:
         sandbox: str,
         names: Sequence[str],
         policy: Callable[[StoredSnapshot, Sequence[Rule]], CopyPolicy],
+        *,
+        held: bool = False,
     ) -> tuple[list[StoredSandbox], StoredSnapshot]:
         """Make copies of a sandbox as it is now, all of them or none, and begin to start them.
 
@@ -147,11 +149,12 @@ class SandboxCopies:
             sandbox: its name or id.
             names: what to call the copies.
             policy: gives the mode and the rules of each copy, of those of the sandbox.
+            held: each ends with its client (`holds`).
 
         Raises:
             HttpError: as `snapshot`; or a name is taken, or the policy contradicts that of the sandbox.
         """
-        return await self._to_the_end(self._fork(sandbox, names, policy))
+        return await self._to_the_end(self._fork(sandbox, names, policy, held=held))
 
     async def sweep(self) -> None:
         """Remove what is left of snapshots that were interrupted, and of forks whose copies are made or destroyed."""
@@ -294,6 +297,8 @@ class SandboxCopies:
         sandbox: str,
         names: Sequence[str],
         policy: Callable[[StoredSnapshot, Sequence[Rule]], CopyPolicy],
+        *,
+        held: bool,
     ) -> tuple[list[StoredSandbox], StoredSnapshot]:
         await self._check_names(names)
         found = await self._store.read(lambda connection: sandboxes.get(connection, sandbox))
@@ -304,7 +309,7 @@ class SandboxCopies:
             _, own = await self.origin(kept.id)
             mode, chosen = policy(kept, own)
             new = [
-                RequestedSandbox(copy_of(kept, name, mode), chosen, origin=kept.sandbox_name)
+                RequestedSandbox(copy_of(kept, name, mode), chosen, held=held, origin=kept.sandbox_name)
                 for name in names
             ]
             made = await self._lifecycle.create_all(new)
