@@ -22,7 +22,6 @@ __all__ = [
     "PatternError",
     "covers",
     "narrowest",
-    "overlap",
     "parse_network",
     "parse_pattern",
     "read_never",
@@ -212,26 +211,6 @@ def read_never(given: object) -> tuple[Pattern, ...]:
         several = pattern.ports is not None and len(pattern.ports) > 1
         found.append(replace(pattern, ports=None, text=f"{_bracketed(pattern)}:*") if several else pattern)
     return tuple(dict.fromkeys(found))
-
-
-def overlap(one: Pattern, other: Pattern) -> bool:
-    """True where both cover some host and port."""
-    if one.ports is not None and other.ports is not None and not set(one.ports) & set(other.ports):
-        return False
-    if "any" in (one.kind, other.kind):
-        return True
-    if one.network is not None and other.network is not None:
-        return one.network.version == other.network.version and one.network.overlaps(other.network)
-    if one.network is not None or other.network is not None:
-        return False
-    return _reaches(one, other) or _reaches(other, one)
-
-
-def _reaches(wide: Pattern, other: Pattern) -> bool:
-    """True where the name of a pattern, or what is below it, is within another one."""
-    if wide.kind == "name":
-        return other.kind == "name" and wide.name == other.name
-    return other.name.endswith("." + wide.name) or (other.kind == "below" and other.name == wide.name)
 
 
 def _bracketed(pattern: Pattern) -> str:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from irons_policy.addresses import Address, embedded, unmapped
@@ -86,7 +87,7 @@ class Policy:
 
     def unasked(self, host: Host, port: int) -> Pattern | None:
         """The pattern by which no person is asked about a place; None where one may be."""
-        return next((each for each in self.never if each.covers_port(port) and each.covers_host(host)), None)
+        return self._never_index.covering(host, port)
 
     @cached_property
     def is_timed(self) -> bool:
@@ -113,6 +114,10 @@ class Policy:
     def verdicts(self) -> Verdicts:
         """What it has decided lately."""
         return Verdicts()
+
+    @cached_property
+    def _never_index(self) -> PatternIndex:
+        return PatternIndex(self.never)
 
     @cached_property
     def _index(self) -> dict[str, tuple[Rule, ...]]:
@@ -147,6 +152,49 @@ class Policy:
             if rule.list == "deny" and rule.pattern.covers_port(port)
         )
         return sorted((rule for rule in rules if any(_holds(rule, face) for face in faces)), key=_rank)
+
+
+_Place = str | tuple[int, int, int]
+_EVERY = -1
+"""In place of a port: any that a pattern has."""
+
+
+class PatternIndex:
+    """Patterns by what they cover: finds the first one that covers a host, or covers something that another pattern does.
+
+    Of two patterns, the hosts of one are within those of the other, or apart from them. So there is a place for each set of hosts, and a
+    pattern is looked up in its own, in each wider one, and among those within it.
+
+    Args:
+        patterns: in the order that says which is the first.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        self._at: dict[tuple[_Place, int | None], tuple[int, Pattern]] = {}
+        self._within: dict[tuple[_Place, int | None], tuple[int, Pattern]] = {}
+        for found in enumerate(patterns):
+            pattern = found[1]
+            own, *wider = _places(pattern)
+            for port in (_EVERY, *(pattern.ports or (None,))):
+                self._at.setdefault((own, port), found)
+                for place in wider:
+                    self._within.setdefault((place, port), found)
+
+    def covering(self, host: Host, port: int) -> Pattern | None:
+        """The first pattern that covers a host on a port."""
+        places: tuple[_Place, ...] = (
+            (host.text, *_wider(host.text))
+            if host.address is None
+            else _networks(host.address, host.address.max_prefixlen)
+        )
+        return _first(self._at.get((place, each)) for place in places for each in (port, None))
+
+    def overlapping(self, pattern: Pattern) -> Pattern | None:
+        """The first pattern that covers some host and port that another one covers."""
+        own, *wider = _places(pattern)
+        ports = (_EVERY,) if pattern.ports is None else (*pattern.ports, None)
+        within = [self._within.get((own, port)) for port in ports]
+        return _first([*within, *(self._at.get((place, port)) for place in (own, *wider) for port in ports)])
 
 
 class Decision(NamedTuple):
@@ -194,6 +242,34 @@ class Verdicts:
         if self._host_network is not host_network:
             self._host_network, self.addresses = host_network, {}
         return self.addresses
+
+
+def _places(pattern: Pattern) -> tuple[_Place, ...]:
+    """The place of a pattern, and each wider one."""
+    if pattern.kind == "any":
+        return ("*",)
+    if pattern.network is not None:
+        return _networks(pattern.network.network_address, pattern.network.prefixlen)
+    return (_place(pattern), *_wider(pattern.name))
+
+
+def _wider(name: str) -> Iterator[str]:
+    """The places above a name, and above what is below it."""
+    while "." in name:
+        name = name.partition(".")[2]
+        yield f"*.{name}"
+    yield "*"
+
+
+def _networks(address: Address, prefix: int) -> tuple[_Place, ...]:
+    """The places of a block, and each block that it is within."""
+    bits = int(address) >> (address.max_prefixlen - prefix)
+    return (*((address.version, prefix - up, bits >> up) for up in range(prefix + 1)), "*")
+
+
+def _first(found: Iterable[tuple[int, Pattern] | None]) -> Pattern | None:
+    first = min((each for each in found if each is not None), key=itemgetter(0), default=None)
+    return None if first is None else first[1]
 
 
 def _place(pattern: Pattern) -> str:

@@ -10,7 +10,6 @@ from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.patterns import (
     PatternError,
     covers,
-    overlap,
     parse_network,
     parse_pattern,
     read_never,
@@ -265,64 +264,6 @@ def test_private_addresses_are_addresses_or_blocks(text: str) -> None:
     """--private takes an address or a block and nothing else."""
     with pytest.raises(PatternError):
         parse_network(text)
-
-
-_HOSTS = ("example", "a.example", "b.a.example", "other", "192.0.2.7", "198.51.100.1", "2001:db8::1")
-_PLACES = (
-    *_HOSTS[:4],
-    "*.example",
-    "*.a.example",
-    "*",
-    "192.0.2.0/24",
-    "192.0.2.7",
-    "0.0.0.0/0",
-    "2001:db8::/32",
-)
-
-
-@given(
-    st.sampled_from(_PLACES), st.sampled_from(_PLACES), st.sampled_from(("", ":80", ":22", ":*")), st.data()
-)
-def test_patterns_overlap_where_both_cover_something(
-    one: str, other: str, port: str, data: st.DataObject
-) -> None:
-    """What is covered by both is an overlap, whichever comes first."""
-
-    def spelled(place: str, port: str) -> str:
-        return f"[{place}]{port}" if ":" in place and port else f"{place}{port}"
-
-    first = read_pattern(spelled(one, port))
-    second = read_pattern(spelled(other, data.draw(st.sampled_from(("", ":80", ":22", ":*")))))
-    both = any(
-        each.covers_port(number)
-        and each.covers_host(host)
-        and other_.covers_port(number)
-        and other_.covers_host(host)
-        for each, other_ in [(first, second)]
-        for host in map(canonical_host, _HOSTS)
-        for number in (22, 80, 443, 9)
-    )
-    assert overlap(first, second) is overlap(second, first)
-    assert overlap(first, second) >= both
-    assert overlap(first, first)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("a.example", "b.example"),
-        ("*.a.example", "a.example"),
-        ("*.a.example", "*.b.example"),
-        ("a.example:22", "a.example:80"),
-        ("192.0.2.0/24", "198.51.100.0/24"),
-        ("192.0.2.0/24", "2001:db8::/32"),
-        ("192.0.2.0/24", "*.example"),
-    ],
-)
-def test_patterns_that_have_nothing_in_common_do_not_overlap(one: str, other: str) -> None:
-    """A rule for one leaves the other as it is."""
-    assert not overlap(read_pattern(one), read_pattern(other))
-    assert not overlap(read_pattern(other), read_pattern(one))
 
 
 @pytest.mark.parametrize("given_", [None, "a.example", [None], ["a b"], [["a.example"]], {"a.example": 1}])

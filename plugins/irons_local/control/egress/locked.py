@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from irons_local.control.schema.errors import forbidden
 from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
-from irons_policy.patterns import Pattern, overlap
+from irons_policy.policy import PatternIndex
 from irons_policy.rules import Rule
 
 
@@ -52,7 +52,7 @@ def check_mode(mode: str | None, *, copied: bool = False) -> None:
         )
 
 
-def check_rules(rules: Iterable[Rule], never: Iterable[Pattern]) -> None:
+def check_rules(rules: Iterable[Rule], never: PatternIndex) -> None:
     """Refuse rules that open what is an admin's to open: networks of the server, and what no person is asked about.
 
     Args:
@@ -64,13 +64,12 @@ def check_rules(rules: Iterable[Rule], never: Iterable[Pattern]) -> None:
     """
     if ORIGIN.get().role == "admin":
         return
-    closed = tuple(never)
     for rule in rules:
         if rule.list != "allow":
             continue
         shown = rule.pattern.text[:200]
         if rule.private:
             raise forbidden(f"{shown}: a key of the role user opens no addresses of the server's networks")
-        shut = next((each for each in closed if overlap(rule.pattern, each)), None)
+        shut = never.overlapping(rule.pattern)
         if shut is not None:
             raise forbidden(f"{shown}: [ask] never has {shut.text}, which is locked")

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import product
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
@@ -35,7 +34,8 @@ from irons_local.control.store.database import Store
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.ipc.messages import OpenQuestions, WatchQuestions
 from irons_policy.hostnames import Host, HostError, canonical_host
-from irons_policy.patterns import Pattern, narrowest, overlap, read_pattern
+from irons_policy.patterns import Pattern, narrowest, read_pattern
+from irons_policy.policy import PatternIndex
 
 Answer = Literal["once", "stop", "hour", "always", "no", "never"]
 ANSWERS: Final[tuple[Answer, ...]] = ("once", "stop", "hour", "always", "no", "never")
@@ -421,11 +421,13 @@ def _check_unasked(rules: Iterable[Pattern], never: Mapping[Pattern, str]) -> No
     Raises:
         HttpError: it would.
     """
-    for rule, each in product(rules, never):
-        if overlap(rule, each):
-            of = f" of {never[each]}" if never[each] else ""
+    index = PatternIndex(never)
+    for rule in rules:
+        closed = index.overlapping(rule)
+        if closed is not None:
+            of = f" of {never[closed]}" if never[closed] else ""
             raise bad(
-                f"{rule.text} would open what [ask] never{of} has: {each.text}; irons egress allow puts such a rule"
+                f"{rule.text} would open what [ask] never{of} has: {closed.text}; irons egress allow puts such a rule"
             )
 
 

@@ -30,7 +30,7 @@ from irons_policy.decide import judge
 from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.hostnet import HostNetwork, Listener
 from irons_policy.patterns import Pattern
-from irons_policy.policy import Decision, Policy
+from irons_policy.policy import Decision, PatternIndex, Policy
 from irons_policy.rules import Rule, RuleChange, spell
 
 T = TypeVar("T")
@@ -551,11 +551,11 @@ class Egress:
 
         return await self._store.read(work) | dict.fromkeys(self.never(), "")
 
-    def _locked(self, connection: sqlite3.Connection) -> tuple[Pattern, ...]:
+    def _locked(self, connection: sqlite3.Connection) -> PatternIndex:
         """What the caller opens by no rule: nothing is closed to an admin."""
         if changelog.ORIGIN.get().role == "admin":
-            return ()
-        return (*self.never(), *unasked.of(connection, ACCOUNT))
+            return PatternIndex(())
+        return PatternIndex((*self.never(), *unasked.of(connection, ACCOUNT)))
 
     def _judged(self, connection: sqlite3.Connection, among: Iterable[StoredSandbox | None]) -> list[Policy]:
         return rulebook.policies_of(connection, among, self._hosts(), self.never())

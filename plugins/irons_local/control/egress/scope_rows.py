@@ -17,6 +17,7 @@ from irons_local.control.store.rules import ACCOUNT
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_policy.ends import Moment
 from irons_policy.patterns import Pattern
+from irons_policy.policy import PatternIndex
 from irons_policy.rules import Rule, RuleChange
 
 
@@ -66,7 +67,7 @@ def put(
     connection: sqlite3.Connection,
     sandbox: StoredSandbox | None,
     rule: Rule,
-    never: tuple[Pattern, ...],
+    never: PatternIndex,
     *,
     answers: bool,
 ) -> bool:

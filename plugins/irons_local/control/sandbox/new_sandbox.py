@@ -16,6 +16,7 @@ from irons_local.control.store.changelog import ORIGIN
 from irons_local.control.store.sandboxes import StoredSandbox
 from irons_local.control.store.terms import Terms
 from irons_policy.patterns import Pattern
+from irons_policy.policy import PatternIndex
 from irons_policy.rules import Rule
 
 
@@ -54,10 +55,11 @@ def insert_all(
     Raises:
         HttpError: a name is taken, the snapshot that one starts from is gone, `never` is too long with the snapshot's, or the API key may not have such a mode or rule.
     """
+    closed = PatternIndex((*never, *unasked.of(connection, rules.ACCOUNT)))
     for each in new:
         sandbox = replace(each.sandbox, creator=ORIGIN.get().key_id or "")
         locked.check_mode(sandbox.mode, copied=bool(each.origin))
-        locked.check_rules(each.rules, (*never, *unasked.of(connection, rules.ACCOUNT)))
+        locked.check_rules(each.rules, closed)
         if sandbox.snapshot:
             # In this transaction: from now on its removal is refused.
             snapshots.get(connection, sandbox.snapshot)
