@@ -381,9 +381,11 @@ class VmEngine:
         descriptor = None if process is None else open_process(process)
         if descriptor is None:
             return
-        listening = asyncio.create_task(self._listen(sandbox), name=f"events {sandbox}")
+        over = asyncio.Event()
+        listening = asyncio.create_task(self._listen(sandbox, over), name=f"events {sandbox}")
         try:
             await ended(descriptor)
+            over.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXIT_WITHIN):
                     await listening
@@ -392,27 +394,37 @@ class VmEngine:
             await asyncio.gather(listening, return_exceptions=True)
             os.close(descriptor)
 
-    async def _listen(self, sandbox: str) -> None:
-        """Remember why the guest ended, as QEMU tells it, and have it go on where the disk was full."""
+    async def _listen(self, sandbox: str, over: asyncio.Event) -> None:
+        """Remember why the guest ended, as QEMU tells it, and have it go on where the disk was full.
+
+        QEMU may answer late, and whoever broke out of it speaks nonsense: it is asked again until it is `over`.
+        """
         home = self._homes.at(sandbox)
         known = self._stalled[sandbox] = stalled.Stalled(home, home / launch.COMMANDS)
         try:
-            async with qmp.connected(home / launch.EVENTS) as monitor:
-                serving = asyncio.create_task(known.serve(), name=f"room for {sandbox}")
-                try:
-                    while (event := await monitor.event()) is not None:
-                        known.take(event)
-                        if event.name == "SHUTDOWN":
-                            self._ends[sandbox] = limits.ended(event.data)
-                finally:
-                    serving.cancel()
-                    await asyncio.gather(serving, return_exceptions=True)
-        except (qmp.QmpError, OSError):
-            # It has ended, or who broke out of it speaks nonsense.
-            pass
+            while True:
+                with contextlib.suppress(qmp.QmpError, OSError):
+                    await self._hear(sandbox, known)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(stalled.LOOK_EVERY):
+                        await over.wait()
+                        return
         finally:
             if self._stalled.get(sandbox) is known:
                 del self._stalled[sandbox]
+
+    async def _hear(self, sandbox: str, known: stalled.Stalled) -> None:
+        """Take what QEMU tells for as long as it speaks QMP. Raises `QmpError` or `OSError` where it does not answer."""
+        async with qmp.connected(self._homes.at(sandbox) / launch.EVENTS) as monitor:
+            serving = asyncio.create_task(known.serve(), name=f"room for {sandbox}")
+            try:
+                while (event := await monitor.event()) is not None:
+                    known.take(event)
+                    if event.name == "SHUTDOWN":
+                        self._ends[sandbox] = limits.ended(event.data)
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
 
     async def _accelerator(self) -> kvm.KvmProbe:
         """Whether KVM runs guests, found out once."""

@@ -6,6 +6,7 @@ QEMU stops a guest whose write does not fit, and continues it at QMP's `cont` al
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ from irons_local.engines.vm import qmp
 from irons_local.errors import EngineError
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks at the room, and at most one try in each."""
+"""Seconds between two looks at the room, at most one try in each, and until a QEMU that does not answer is asked again."""
 
 _WANTED = 16 << 20
 
@@ -57,7 +58,10 @@ class Stalled:
 
     async def serve(self) -> None:
         """Have it go on whenever there is room again; runs until it is cancelled."""
-        await self._look()
+        while not (self._full.is_set() or await self._looked()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._full.wait()
         while True:
             await self._full.wait()
             if not self._has_room():
@@ -69,20 +73,21 @@ class Stalled:
                 async with qmp.connected(self._commands) as monitor:
                     await monitor.execute("cont")
                 _log.info("%s goes on: there is room on the disk", self._home.name)
-            except qmp.QmpError as error:
+            except (qmp.QmpError, OSError) as error:
                 _log.warning("%s does not go on: %s", self._home.name, error)
                 self._full.set()
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _look(self) -> None:
-        """Find out whether it stands still already, as after a restart of the control plane."""
+    async def _looked(self) -> bool:
+        """Find out whether it stands still already, as after a restart of the control plane; False where QEMU does not say."""
         try:
             async with qmp.connected(self._commands) as monitor:
                 said = await monitor.execute("query-status")
-        except qmp.QmpError:
-            return
+        except (qmp.QmpError, OSError):
+            return False
         if isinstance(said, dict) and said.get("status") == "io-error":
             self._full.set()
+        return True
 
     def _has_room(self) -> bool:
         try:
