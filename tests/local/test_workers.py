@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,8 +13,8 @@ import pytest
 
 from irons_local.keeper.cells.loop import Loop, Timer
 from irons_local.keeper.cells.requests import KeeperRequest
-from irons_local.keeper.supervise import supervisor
-from irons_local.keeper.supervise.spawn import Plan
+from irons_local.keeper.supervise import forkserver, supervisor
+from irons_local.keeper.supervise.spawn import PendingProcess, Plan
 from irons_local.keeper.supervise.supervisor import Found, ManagedProcess
 
 pytestmark = pytest.mark.process
@@ -130,3 +131,57 @@ def test_one_that_ended_before_it_could_be_taken_over_is_started_again(tmp_path:
     assert len(bench.pids) == 1
     assert bench.worker.pid != gone.pid
     bench.end()
+
+
+FORKS = """
+import os, sys
+from irons_local.forkserver.server import serve
+sys.exit(serve(int(os.environ["IRONS_NURSERY"]), lambda: 0))
+"""
+
+
+def test_a_warm_process_has_the_time_that_it_takes_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just been started may import for long; one that has answered before is ended where it does not answer."""
+    monkeypatch.setattr(forkserver, "_ANSWER_WITHIN", 0.0)
+    loop = Loop()
+    plan = Plan(
+        "gateway",
+        ["-c", FORKS],
+        tmp_path,
+        tmp_path / "log",
+        tmp_path,
+        tmp_path,
+        link="IRONS_NURSERY",
+        stays=False,
+    )
+    warm = forkserver.Warm(loop, plan, "1")
+    outcomes: list[str] = []
+
+    def born(near: socket.socket, pid: int, pidfd: int) -> None:
+        near.close()
+        os.close(pidfd)
+        outcomes.append("born")
+        loop.stop()
+
+    def failed(why: str) -> None:
+        outcomes.append(why)
+        loop.stop()
+
+    worker = Plan("gateway-0", [], tmp_path, tmp_path / "log-0", tmp_path, tmp_path)
+    limit = loop.after(WITHIN, loop.stop)
+    try:
+        warm.process.start()
+        warm.bear(PendingProcess(worker, born, failed), 0, 1)
+        loop.run()
+        assert outcomes == ["born"]
+        os.kill(warm.process.pid, signal.SIGSTOP)
+        warm.bear(PendingProcess(worker, born, failed), 0, 1)
+        loop.run()
+        assert outcomes == ["born", "the warm process ended"]
+    finally:
+        limit.cancel()
+        warm.process.end(loop.stop)
+        loop.run()
+        loop.close()

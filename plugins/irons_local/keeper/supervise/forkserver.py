@@ -14,6 +14,10 @@ from irons_local.keeper.supervise.spawn import PendingProcess, Plan, execute, lo
 from irons_local.keeper.supervise.supervisor import ManagedProcess, say
 
 _ANSWER_WITHIN = 5.0
+"""Seconds for one that has answered before: it does nothing but fork."""
+
+_IMPORTED_WITHIN = 120.0
+"""Seconds for one that has just been started: it imports first, which takes long where many others want the processors."""
 
 
 class Warm:
@@ -30,6 +34,7 @@ class Warm:
         self._numbers = itertools.count(1)
         self._waiting: list[tuple[PendingProcess, int, int]] = []
         self._asked: dict[int, PendingProcess] = {}
+        self._answered = False
         self.process = ManagedProcess(loop, plan, version, self._heard, self._begun, self._ended, execute)
 
     def bear(self, birth: PendingProcess, worker: int, workers: int) -> None:
@@ -61,10 +66,12 @@ class Warm:
             asked = {"id": number, "op": "fork", "worker": worker, "workers": workers}
             link.send(asked, [*birth.given(), log])
             os.close(log)
-            self._loop.after(_ANSWER_WITHIN, partial(self._late, number))
+            within = _ANSWER_WITHIN if self._answered else _IMPORTED_WITHIN
+            self._loop.after(within, partial(self._late, number))
             link = self.process.link
 
     def _heard(self, ask: KeeperRequest) -> None:
+        self._answered = True
         birth = self._asked.pop(ask.body.get("id", 0), None)
         ok = ask.body.get("ok")
         if birth is None:
@@ -85,5 +92,6 @@ class Warm:
 
     def _ended(self) -> None:
         asked, self._asked = self._asked, {}
+        self._answered = False
         for birth in asked.values():
             birth.fail("the warm process ended")
