@@ -577,9 +577,13 @@ def test_a_policy_says_what_no_answer_opens(tmp_path: Path) -> None:
             assert lab.policies[copy]["never"] == [f"*.{HOST}:*"]
             made = str((await lab.create("other", never=["*.other.example"]))["id"])
             assert lab.policies[made]["never"] == ["*.other.example:*"]
-            await _json(lab, "PUT", "/sandboxes/box/egress", json={"rules": [], "never": []})
+            await _json(lab, "POST", "/sandboxes/box/snapshots", 201, json={"name": "kept"})
+            for name in ("copy", "other", "box"):
+                await _json(lab, "PUT", f"/sandboxes/{name}/egress", json={"rules": [], "never": []})
             assert "never" not in lab.policies[cell]
-            await _json(lab, "POST", path, json={"answer": "always"})
+            # The snapshot still has them, and answers nothing.
+            wide = {"answer": "always", "pattern": "*:443", "scope": "account"}
+            await _json(lab, "POST", path, json=wide)
 
     run(work())
 

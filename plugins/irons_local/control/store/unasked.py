@@ -23,7 +23,7 @@ def of_all(connection: sqlite3.Connection) -> dict[Pattern, str]:
     """
     rows = connection.execute(
         "SELECT pattern, min(ifnull(known.name, '')) AS name FROM unasked LEFT JOIN sandboxes AS known ON known.id = sandbox "
-        "WHERE sandbox = '' OR known.creator NOT IN (SELECT id FROM keys WHERE role = 'user') "
+        "WHERE sandbox = '' OR (known.id IS NOT NULL AND known.creator NOT IN (SELECT id FROM keys WHERE role = 'user')) "
         "GROUP BY pattern ORDER BY pattern"
     )
     return {stored_pattern(row["pattern"]): row["name"] for row in rows}
