@@ -113,6 +113,8 @@ def test_local_wins_over_a_key_in_the_environment(irons_env: dict[str, str]) -> 
         ("[local]\nhost = 1", "has no setting local.host", "local.hosts"),
         ("[local]\nhosts = 1", "local.hosts in", ""),
         ("zzz = 1", "has no setting zzz", "irons config show lists them"),
+        ('upstream_proxy = "http://p:1"', "has no setting upstream_proxy", "below [local] in the file"),
+        ("[ask]\nask_hold = 9", "has no setting ask.ask_hold", "below [local] in the file"),
         ('read_timeout = "soon"', "read_timeout takes a number of seconds, not 'soon'", ""),
         ("read_timeout = -1", "above 0", ""),
         ("read_timeout = inf", "above 0", ""),
@@ -397,6 +399,12 @@ def test_config_use_writes_a_new_file(run_irons: Runner, irons_env: dict[str, st
     [
         (("api_ur", "x"), "did you mean api_url?"),
         (("zzz", "x"), "there is no setting 'zzz'"),
+        (
+            ("upstream_proxy", "http://p:1"),
+            "it belongs below [local] in the file that irons config path prints",
+        ),
+        (("local.keep_days", "9"), "it belongs below [local] in the file"),
+        (("ask.hold", "true"), "it belongs below [ask] in the file"),
         (("output", "xml"), "output is one of"),
         (("read_timeout", "soon"), "takes a number"),
     ],

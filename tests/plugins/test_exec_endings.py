@@ -25,6 +25,14 @@ ENDING = (
 )
 """How long the sandbox may take to end what runs there, and to say so."""
 
+_OUT_OF_REACH = r"""#!/bin/sh
+# In place of OpenSSH: the program begins, says no more, and no other connection is made.
+case "$*" in
+  *irons-exec*) printf '\0irons %s began\n' "$(printf %s "$*" | grep -o '[0-9a-f]\{32\}' | head -n 1)" >&2 && exec sleep 600 ;;
+esac
+exit 255
+"""
+
 
 def _fifo(into: Irons) -> Path:
     fifo = Path(into.env["HOME"]) / "go"
@@ -101,6 +109,19 @@ def test_a_timeout_ends_all_that_was_started(into: Irons) -> None:
     assert done.returncode == 124
     assert done.stderr.decode() == "irons: timed out after 0.5 s: all that it started was ended\n"
     assert running(nap) == []
+
+
+def test_a_timeout_where_the_sandbox_is_out_of_reach(into: Irons, tmp_path: Path) -> None:
+    """What ran out of time is not said to have ended where the sandbox can't be reached to end it; the code stays 124."""
+    (tmp_path / "bin").mkdir()
+    openssh = tmp_path / "bin/ssh"
+    openssh.write_text(_OUT_OF_REACH)
+    openssh.chmod(0o755)
+    env = {"PATH": f"{openssh.parent}:{into.env['PATH']}"}
+    done = into("exec", "one", "--timeout", "0.1", "--", "true", env=env)
+    assert done.returncode == 124
+    sentence = "timed out after 0.1 s: the sandbox could not be reached to end what runs there"
+    assert done.stderr.decode() == f"irons: {sentence}\n"
 
 
 def test_a_timeout_that_is_not_reached(into: Irons) -> None:

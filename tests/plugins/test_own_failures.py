@@ -34,6 +34,7 @@ WORDS = {
     "value where a name belongs": ("exec", "one", "--env", "A=b", "--", "true"),
     "variable not set": ("ssh", "one", "--env", "NOT_SET", "--", "true"),
     "no program": ("exec", "one"),
+    "program without a name": ("exec", "one", "--", "", "x"),
     "no sandbox": ("exec", "--", "true"),
     "no sandbox for ssh": ("ssh",),
     "bad name": ("ssh", "../x", "--", "true"),
@@ -46,6 +47,7 @@ WORDS = {
     "bad pattern": ("run", "--allow", "http://x/", "--", "true"),
     "nowhere": ("run", "--into", "/nowhere", "--", "true"),
     "run without a program": ("run",),
+    "run of a program without a name": ("run", "--", ""),
 }
 """Calls that are invalid."""
 

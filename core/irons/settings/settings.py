@@ -474,6 +474,9 @@ def _nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     """A hint for a setting that is not one."""
     from difflib import get_close_matches
 
+    for table, keys in (("local", LOCAL_KEYS), ("ask", ASK_KEYS)):
+        if prefix != f"{table}." and name.removeprefix(f"{table}.") in keys:
+            return f"it belongs below [{table}] in the file that irons config path prints"
     near = get_close_matches(name, sorted(names), n=1)
     return f"did you mean {prefix}{near[0]}?" if near else "irons config show lists them"
 

@@ -74,7 +74,7 @@ def run(
         IronsError: irons failed, with 125; the sandbox is destroyed, or kept for an hour where files were sent.
         KeyboardInterrupt: Ctrl-C; the sandbox is destroyed.
     """
-    if not words:
+    if not words or not words[0]:
         raise UsageError("run needs a program", hint="irons run -- CMD…")
     if timeout is not None and timeout <= 0:
         raise UsageError("--timeout takes a duration above 0")

@@ -44,7 +44,7 @@ def execute(
         IronsError: OpenSSH could not get there, or lost it; TERM or HUP came.
         KeyboardInterrupt: Ctrl-C; what was started in the sandboxes has been ended.
     """
-    if not words:
+    if not words or not words[0]:
         where = names[0] if names else "--all"
         raise UsageError("exec needs a program to run", hint=f"CMD goes after --: irons exec {where} -- CMD")
     if timeout is not None and timeout <= 0:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from irons.command import FAILED_ITSELF
 from irons.errors import TimedOut
 from irons.record import NamedTuple
 from irons_plugins.ssh.connect.kept import kept_socket, over_kept
@@ -143,12 +142,12 @@ def _run(
                 deadline=None if limit is None and check is None else time_limit(marks, limit, check, full),
             )
         except KeyboardInterrupt as error:
-            _end(ctx, way, token)
+            if not _end(ctx, way, token):
+                ctx.progress("irons: the sandbox could not be reached to end what runs there")
             return ran(interrupted(error), error)
         except TimedOut:
             if marks.end is None:
-                _end(ctx, way, token)
-                return ran(out_of_time(limit or 0.0))
+                return ran(out_of_time(limit or 0.0, ended=_end(ctx, way, token)))
             # Something that the program has left there held on to the session. Its code is not OpenSSH's, whose 255 is a failure.
             code = min(marks.end.code, OPENSSH_FAILED - 1)
         _pass(marks.finish(), stderr)
@@ -218,8 +217,8 @@ def _aftermath(ctx: Context, way: Entrance, marks: Marks, *, lost: bool) -> Afte
     return aftermath(ctx, way)
 
 
-def _end(ctx: Context, way: Entrance, token: str) -> None:
-    """End what the program left behind in the sandbox, by a connection of its own."""
+def _end(ctx: Context, way: Entrance, token: str) -> bool:
+    """End what the program left behind in the sandbox, by a connection of its own; tells whether that was done."""
     from irons.terminal.streams import Streams
 
     options = (
@@ -233,8 +232,6 @@ def _end(ctx: Context, way: Entrance, token: str) -> None:
         streams = Streams(nothing, nothing, nothing, ctx.settings.env)
         try:
             argv = ssh_argv(way.target, options, ("-T",), end_line(token))
-            code = run_piped(argv, streams, deadline=lambda: until)
+            return run_piped(argv, streams, deadline=lambda: until) == 0
         except (TimedOut, KeyboardInterrupt):
-            code = FAILED_ITSELF
-    if code:
-        ctx.progress("irons: the sandbox could not be reached to end what runs there")
+            return False

@@ -95,9 +95,14 @@ def _state(ctx: Context, name: str) -> str:
     return f"{name} is {state}" if state else f"{name} does not run"
 
 
-def out_of_time(seconds: float) -> SshEnding:
-    """Return the ending of a program whose time ran out."""
-    sentence = f"timed out after {seconds:g} s: all that it started was ended"
+def out_of_time(seconds: float, *, ended: bool = True) -> SshEnding:
+    """Return the ending of a program whose time ran out, and of what it started where that is known to have ended."""
+    what = (
+        "all that it started was ended"
+        if ended
+        else "the sandbox could not be reached to end what runs there"
+    )
+    sentence = f"timed out after {seconds:g} s: {what}"
     return SshEnding(OUT_OF_TIME, sentence=sentence, timed_out=True)
 
 
