@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -88,14 +88,24 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
     Setups and teardowns that passed are reported where their durations are asked for, and to who wants to see more.
     """
-    option = item.config.option
-    if not is_worker(item.config) or option.durations is not None or option.verbose > 0:
+    if not _is_brief(item.config):
         return None
-    for report in runtestprotocol(item, log=False, nextitem=nextitem):
-        if report.when == "call" or not report.passed:
-            item.ihook.pytest_runtest_logreport(report=report)
+    runtestprotocol(item, log=False, nextitem=nextitem)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report at once what such a worker reports: it may die in what comes after, such as a teardown."""
+    report = yield
+    if _is_brief(item.config) and (report.when == "call" or not report.passed):
+        item.ihook.pytest_runtest_logreport(report=report)
+    return report
+
+
+def _is_brief(config: pytest.Config) -> bool:
+    return is_worker(config) and config.option.durations is None and config.option.verbose <= 0
 
 
 def _turn(item: pytest.Item) -> int:

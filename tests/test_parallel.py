@@ -84,6 +84,18 @@ def test_of_a_file():
         open("no-such-file")
 """
 
+DYING = """
+import os, pytest
+
+@pytest.fixture
+def dying():
+    yield
+    os._exit(1)
+
+def test_fails(dying):
+    assert "what the test" + " has to say" == ""
+"""
+
 
 def begun(place: Path, files: Mapping[str, str], *words: str) -> subprocess.Popen[str]:
     """A run of two workers on test modules of its own."""
@@ -166,6 +178,14 @@ def test_what_any_worker_did_not_test_is_counted_once(tmp_path: Path) -> None:
     assert "  6 tests: no-such-program-either: not installed: no-such-program-either\n" in output
     assert "3 passed, 9 skipped" in output
     assert output.endswith((tmp_path / "told").read_text())
+
+
+def test_a_worker_that_dies_in_a_teardown_has_told_why_its_test_failed(tmp_path: Path) -> None:
+    """What fails is reported at once."""
+    with begun(tmp_path, {"conftest.py": CONFTEST, "test_a.py": DYING}, "--max-worker-restart=0") as process:
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "AssertionError: assert 'what the test has to say' == ''" in output
 
 
 @pytest.mark.parametrize(
