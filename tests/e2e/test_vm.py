@@ -244,6 +244,9 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
 
         sent = run_inside(person, "machine", "sudo", "python3", "-", text=FRAMES)
         assert "sent 15" in sent.stdout, sent
+        # QEMU takes one frame after the other: what passes of these is there once what was asked after them has arrived.
+        asked = inside(person, "machine", f"{ASKING}allowed http://web.example.test/")
+        assert '"line": "GET / HTTP/1.1"' in asked.stdout, asked
         assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
 
         person.ok("stop", "machine", timeout=WITHIN)

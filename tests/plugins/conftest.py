@@ -216,7 +216,7 @@ def with_a_short_runtime_directory(irons: Irons) -> Iterator[Irons]:
     """Give the same `irons` with a runtime directory of its own, short enough for OpenSSH's sockets; nothing that it keeps is left."""
     with tempfile.TemporaryDirectory(prefix="irons-") as directory:
         env = {**irons.env, "XDG_RUNTIME_DIR": directory}
-        short = Irons(env)
+        short = Irons(env, patient=irons.patient)
         try:
             yield short
         finally:

@@ -19,6 +19,7 @@ from irons.host import PluginHost
 from irons.settings.settings import load
 from irons.terminal.streams import Streams
 from irons.testing import EXTENSIONS, FakeApi
+from irons_plugins.ssh.connect import kept
 from irons_plugins.ssh.connect.connect_info import entrance
 from irons_plugins.ssh.connect.kept import end_all, end_kept, existing, over_kept
 
@@ -27,7 +28,11 @@ from .conftest import Irons, Sshd, until, with_a_short_runtime_directory
 
 @pytest.fixture
 def into(into: Irons) -> Iterator[Irons]:
-    """As ever, with a runtime directory whose path is short: `ssh` and `scp` share no socket with a long one."""
+    """As ever, with a runtime directory whose path is short: `ssh` and `scp` share no socket with a long one.
+
+    A login that takes long is waited for: without it nothing is kept.
+    """
+    into.patient = (f"{kept.__name__}.LOGIN_WITHIN",)
     with with_a_short_runtime_directory(into) as short:
         yield short
 

@@ -46,7 +46,6 @@ _MASTER: Options = (
     ("ControlMaster", "yes"),
     ("BatchMode", "yes"),
     ("ClearAllForwardings", "yes"),
-    ("ConnectTimeout", str(LOGIN_WITHIN)),
     ("ServerAliveInterval", str(ALIVE_EVERY)),
     ("ServerAliveCountMax", "2"),
     ("LogLevel", "QUIET"),
@@ -258,7 +257,8 @@ def _begun(settings: Settings, way: Entrance, place: _Place, idle: int) -> bool:
     import subprocess
 
     # A relative path: OpenSSH adds to it while it makes the socket, and the whole may be too long.
-    options = (*_MASTER, ("ControlPersist", str(idle)), *_over(f"./{place.name}", way.options))
+    limits = (("ConnectTimeout", f"{LOGIN_WITHIN:.0f}"), ("ControlPersist", str(idle)))
+    options = (*_MASTER, *limits, *_over(f"./{place.name}", way.options))
     argv = ssh_argv(way.target, [each for each in options if each != ("ControlMaster", "no")], ("-N", "-T"))
     try:
         done = subprocess.run(
