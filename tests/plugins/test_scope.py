@@ -162,6 +162,19 @@ def test_audit_means_the_sandbox_in_use(alpha: Runner, three: FakeApi) -> None:
     assert done.err == ""
 
 
+@pytest.mark.parametrize("tty", [False, True])
+def test_what_is_of_one_sandbox_says_of_which(alpha: Runner, three: FakeApi, tty: bool) -> None:
+    """An answer that needs no scope names the sandbox in use in a field of its own, or on stderr."""
+    three.record("a.example", sandbox="alpha", allowed=False, verdict="blocked")
+    done = alpha("audit", "why", tty=tty).ok()
+    assert any(line.split() in (["sandbox:", "alpha"], ["sandbox", "alpha"]) for line in done.lines)
+    assert done.err == ""
+    said = "for alpha, chosen by IRONS_SANDBOX"
+    assert alpha("audit", "hosts", tty=tty).ok().err.splitlines()[0] == said
+    assert "for alpha" not in alpha("audit", "hosts", "alpha", tty=tty).ok().err
+    assert alpha("status", tty=tty).ok().err == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHORT = 60
 """Characters of a command that a hint repeats whole."""
+_WIDER = "; --all is for all sandboxes"
 
 
 def main(words: Sequence[str]) -> int:
@@ -233,13 +234,8 @@ class _Call:
 
         context = Context(settings, self._host, self._streams, face=self._face, session=self._session)
         try:
-            if (
-                command.scope
-                and command.pace != "terminal"
-                and self._scope is not None
-                and self._scope.implied
-            ):
-                context.progress(f"{self._scope.chosen}; --all is for all sandboxes")
+            if self._scope is not None and self._scope.implied and _hides_sandbox(command):
+                context.progress(f"{self._scope.chosen}{_WIDER if command.scope else ''}")
             return self._show(command, rest, self._handler(command)(context, **parsed.arguments), settings)
         finally:
             context.close()
@@ -388,11 +384,21 @@ def _short(words: Sequence[str]) -> str:
     return whole if len(whole) <= _SHORT else f"{join(words[:1])} …"
 
 
+def _hides_sandbox(command: Command) -> bool:
+    """Tell whether the answer of a command may not name its sandbox, and is not another program's."""
+    if command.pace == "terminal":
+        return False
+    columns = () if command.view is None else command.view.columns
+    # A command without columns says in a line of its own what it did.
+    named = not columns or any(column.key in ("name", "sandbox") for column in columns)
+    return bool(command.scope) or not named
+
+
 def _say_scope(error: ApiError, command: Command, scope: Scope) -> None:
     """Add to what a server lacks which sandbox was meant, where no word of the command line names it."""
     if not scope.implied or not isinstance(error, NotFound | Unsupported):
         return
-    more = f"{scope.chosen}{'; --all is for all sandboxes' if command.scope else ''}"
+    more = f"{scope.chosen}{_WIDER if command.scope else ''}"
     error.hint = f"{error.hint} ({more})" if error.hint else more
 
 

@@ -186,6 +186,7 @@ def irons_commands() -> list[Command]:
             view=View(
                 (
                     Column("time"),
+                    Column("sandbox"),
                     Column("host"),
                     Column("port"),
                     Column("protocol"),
