@@ -124,6 +124,26 @@ def test_a_connection_is_kept_and_replaced(tmp_path: Path, irons_env: dict[str, 
     assert (seen.connections, len(seen.requests)) == (2, 3)
 
 
+def test_a_closed_client_keeps_no_connection(tmp_path: Path, irons_env: dict[str, str]) -> None:
+    """A request that is on its way while another thread closes the client is answered, and its connection is closed."""
+
+    class Closing:
+        def before(self) -> None:
+            api.close()
+
+        def after_refusal(self) -> None:
+            """Nothing."""
+
+    backend = Backend("http://irons", socket=str(tmp_path / "s"), waker=Closing())
+    flags = {"api_url": "local", "read_timeout": 60}
+    with (
+        served(tmp_path / "s", [[WHOLE, WHOLE], [WHOLE]]) as seen,
+        Api(backend, load(flags, irons_env)) as api,
+    ):
+        assert [api.status("one").status for _ in range(2)] == ["ready"] * 2
+        assert seen.connections == 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

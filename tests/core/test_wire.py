@@ -317,6 +317,30 @@ def test_one_connection_serves_many_calls(api: Api, fake_api: FakeApi) -> None:
     assert opened._opened is client
 
 
+@pytest.mark.parametrize("when", ["before", "while it connects"])
+def test_a_closed_client_keeps_no_connection(
+    api: Api, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What a thread still sends once another one has closed the client is answered, and no connection is left."""
+    connect = socket.create_connection
+    connections: list[socket.socket] = []
+
+    def connected(*words: Any, **more: Any) -> socket.socket:
+        made = connect(*words, **more)
+        connections.append(made)
+        if when == "while it connects":
+            api.close()
+        return made
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    if when == "before":
+        api.status("one")
+        api.close()
+    assert api.status("one").status == "ready"
+    assert len(connections) == 2
+    assert [each.fileno() for each in connections] == [-1, -1]
+
+
 def _all_subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
     for one in kind.__subclasses__():
         yield one

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from irons.client.backends import client, load_httpx
-from irons.client.receiving import BoundedReader, Reply
+from irons.client.receiving import BoundedReader, OpenStreams, Reply
+from irons.record import NamedTuple
 from irons.wire_values import FACE_HEADER, REQUEST_HEADER
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, also of requests on their way; what is sent after this keeps none."""
         ...
 
 
@@ -102,8 +103,9 @@ class HttpxChannel:
         self.unsent: tuple[type[Exception], ...] = (loaded.ConnectError, loaded.ConnectTimeout)
         self._backend = backend
         self._settings = settings
-        self._opened: httpx.Client | None = None
+        self._opened: _Opened | None = None
         self._opening = threading.Lock()
+        self._closed = False
         self._receiver = BoundedReader()
 
     def send(
@@ -120,29 +122,56 @@ class HttpxChannel:
         whole: float,
     ) -> Reply:
         """Send a request; see `Channel.send`."""
-        with self._opening:
-            if self._opened is None:
-                self._opened = client(self._backend, self._settings)
-                if self._backend.transport is None:
-                    _look_up(self._opened, connect, self._settings.env)
-            opened = self._opened
+        opened = self._taken(connect)
         timeout = load_httpx().Timeout(read, connect=connect)
-        return self._receiver.send(
-            opened,
-            method,
-            path,
-            body=body,
-            params=params,
-            headers={REQUEST_HEADER: request_id, FACE_HEADER: face},
-            timeout=timeout,
-            whole=whole,
-        )
+        try:
+            return self._receiver.send(
+                opened.client,
+                method,
+                path,
+                body=body,
+                params=params,
+                headers={REQUEST_HEADER: request_id, FACE_HEADER: face},
+                timeout=timeout,
+                whole=whole,
+                streams=opened.streams,
+            )
+        finally:
+            # A thread may have been about to send when another one closed the channel.
+            if self._closed:
+                opened.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        """Close the connections; see `Channel.close`."""
+        with self._opening:
+            self._closed = True
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _taken(self, connect: float) -> _Opened:
+        """The client that is kept; one for a single request where the channel is closed."""
+        with self._opening:
+            if self._opened is not None:
+                return self._opened
+            opened = _Opened(client(self._backend, self._settings), OpenStreams())
+            if not self._closed:
+                self._opened = opened
+            if self._backend.transport is None:
+                _look_up(opened.client, connect, self._settings.env)
+            return opened
+
+
+class _Opened(NamedTuple):
+    """A client, and the streams of its connections."""
+
+    client: httpx.Client
+    streams: OpenStreams
+
+    def close(self) -> None:
+        """Close the client, and the connections that it does not know of yet, or not any more."""
+        self.client.close()
+        self.streams.close()
 
 
 def _look_up(opened: httpx.Client, seconds: float, env: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from irons.client.backends import load_httpx
@@ -15,6 +16,8 @@ from irons.record import NamedTuple
 from irons.text import clean
 
 if TYPE_CHECKING:
+    from weakref import WeakSet
+
     import httpx
 
 LARGEST_ANSWER = 16 << 20
@@ -89,6 +92,37 @@ def _content(response: httpx.Response) -> bytes:
     return b"".join(received)
 
 
+class OpenStreams:
+    """The streams of connections that a client has opened.
+
+    A client that is closed closes the connections that it has. One that a thread is just opening is not among them, and would stay open.
+    """
+
+    def __init__(self) -> None:
+        # Channels without httpx import this module, too.
+        from weakref import WeakSet
+
+        self._streams: WeakSet[Any] = WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def add(self, stream: Any) -> None:
+        """Take a stream that was opened; it is closed at once where the others have been."""
+        with self._lock:
+            self._streams.add(stream)
+            closed = self._closed
+        if closed:
+            stream.close()
+
+    def close(self) -> None:
+        """Close those that are open, and those that will be."""
+        with self._lock:
+            self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
+
+
 class BoundedReader:
     """Sends requests, and reads each answer up to a length and a moment.
 
@@ -110,6 +144,7 @@ class BoundedReader:
         headers: Mapping[str, str],
         timeout: httpx.Timeout,
         whole: float,
+        streams: OpenStreams,
     ) -> Reply:
         """Send a request and return its answer.
 
@@ -122,6 +157,7 @@ class BoundedReader:
             headers: Fields of this request alone.
             timeout: For connecting, and for each step of sending and reading.
             whole: Seconds from now on within which the whole answer must have come.
+            streams: Hears of each connection that is opened for it.
 
         Raises:
             ApiError: The answer is too long, or packed though no one asked for that.
@@ -130,7 +166,7 @@ class BoundedReader:
         self._now.due = time.monotonic() + whole
         # ASCII: a lone surrogate that a server sent goes back to it unchanged.
         content = None if body is None else json.dumps(body).encode()
-        traced = {"trace": self._traced}
+        traced = {"trace": partial(self._traced, streams)}
         with opened.stream(
             method,
             path,
@@ -149,11 +185,12 @@ class BoundedReader:
                 _content(response),
             )
 
-    def _traced(self, event: str, about: Mapping[str, Any]) -> None:
-        """Bound what is read from each connection that opens (httpcore's extension `trace` tells of them)."""
+    def _traced(self, streams: OpenStreams, event: str, about: Mapping[str, Any]) -> None:
+        """Bound what is read from each connection that opens, and note it (httpcore's extension `trace` tells of them)."""
         if event.endswith(_OPENED):
             stream = about["return_value"]
             stream.read = self._in_time(stream.read)
+            streams.add(stream)
 
     def _in_time(self, read: Callable[[int, float | None], bytes]) -> Callable[[int, float | None], bytes]:
         def read_in_time(most: int, timeout: float | None = None) -> bytes:

@@ -60,6 +60,7 @@ class UnixChannel:
         )
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def send(
         self,
@@ -89,16 +90,18 @@ class UnixChannel:
         except BaseException:
             connection.close()
             raise
-        if lasts:
-            with self._lock:
+        with self._lock:
+            kept = lasts and not self._closed
+            if kept:
                 self._idle.append(connection)
-        else:
+        if not kept:
             connection.close()
         return reply
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections that no request is on; each other one is closed after its answer."""
         with self._lock:
+            self._closed = True
             while self._idle:
                 self._idle.pop().close()
 
