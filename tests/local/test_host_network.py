@@ -140,7 +140,7 @@ def ground_in_a_namespace(*, drop: bool) -> HostNetwork:
     assert unshare is not None
     enter = [unshare, "--net"] if os.getuid() == 0 else [unshare, "--user", "--map-root-user", "--net"]
     argv = [*enter, sys.executable, "-c", PROGRAM, *(["65534"] if drop and os.getuid() == 0 else [])]
-    done = subprocess.run(argv, input=LINKS, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(argv, input=LINKS, capture_output=True, text=True, check=True, timeout=60)
     own, onlink, networks = ast.literal_eval(done.stdout)
     return HostNetwork(
         frozenset(map(ip_address, own)),

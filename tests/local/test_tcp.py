@@ -34,7 +34,7 @@ def test_what_a_listener_accepts_is_prompt_and_tuned(address: str) -> None:
     with tcp.tcp_listener(address, 0, 8) as listening:
         assert prompt(listening)
         tcp.tune(listening)
-        with socket.create_connection(listening.getsockname()[:2], timeout=20):
+        with socket.create_connection(listening.getsockname()[:2], timeout=60):
             accepted, _ = listening.accept()
             with accepted:
                 assert prompt(accepted)

@@ -22,7 +22,7 @@ from irons_local.engines.protocol import CELL_DNS, SSH_PORT, Kit, Look, Made, Sp
 from irons_local.errors import CellError, EngineError
 from irons_local.progress import Progress, unheard
 
-START_WITHIN = 20.0
+START_WITHIN = 120.0
 USER = "root"
 SSHD = """\
 ListenAddress 127.0.0.1
@@ -158,7 +158,7 @@ class TinyEngine:
     async def _greeted(self, sandbox: str) -> None:
         while True:
             try:
-                with await self._kit.cells.connect(sandbox, "127.0.0.1", SSH_PORT, within=1.0) as connection:
+                with await self._kit.cells.connect(sandbox, "127.0.0.1", SSH_PORT, within=60.0) as connection:
                     if (await asyncio.get_running_loop().sock_recv(connection, 4)).startswith(b"SSH-"):
                         return
             except OSError:
@@ -197,7 +197,7 @@ class TinyEngine:
         state = "stopped" if _process(home) is None else "running"
         return Look(state, facts={"engine": self.name})  # type: ignore[arg-type]
 
-    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 60.0) -> socket.socket:
         """Connect in the cell."""
         if _process(self._home(sandbox)) is None:
             raise EngineError("state", f"sandbox {sandbox} does not run")

@@ -34,7 +34,7 @@ class Hello(BaseHTTPRequestHandler):
 def leads_there(port: int) -> bool:
     """Tell whether a port leads to the server, and not to nobody or to who was given it since."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+        with urlopen(f"http://127.0.0.1:{port}", timeout=60) as answer:
             return bool(answer.read() == HELLO)
     except (OSError, HTTPException):
         return False
@@ -42,7 +42,7 @@ def leads_there(port: int) -> bool:
 
 def fetched(port: int) -> bytes:
     """What a port answers."""
-    with urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+    with urlopen(f"http://127.0.0.1:{port}", timeout=60) as answer:
         found: bytes = answer.read()
         return found
 

@@ -147,7 +147,7 @@ Subsystem sftp internal-sftp
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as one:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
             return one.recv(4) == b"SSH-"
     except OSError:
         return False

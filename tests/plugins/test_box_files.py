@@ -135,7 +135,7 @@ def test_directories_go_there_and_back(make_box: Make, sshd: Sshd, tmp_path: Pat
 def test_a_port_leads_there_while_the_context_lasts(make_box: Make, served: int) -> None:
     """A free port here leads to the port there, and is closed afterwards; one that is taken is refused."""
     with make_box("one", attach=True) as box:
-        with box.forward(served) as port, urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+        with box.forward(served) as port, urlopen(f"http://127.0.0.1:{port}", timeout=60) as answer:
             assert answer.read() == HELLO
         assert not leads_there(port)
         with pytest.raises(IronsError, match="can't be listened on"), box.forward(80, local_port=served):

@@ -35,7 +35,7 @@ from irons_plugins.ssh.openssh.mux import (
     open_session,
 )
 
-WITHIN = 30.0
+WITHIN = 60.0
 SOON = 0.05
 """Seconds for what never comes."""
 OPENED = (SESSION_OPENED, struct.pack(">II", 1, 0))

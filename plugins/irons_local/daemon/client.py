@@ -23,9 +23,11 @@ from irons_local.ipc.link import Link
 from irons_local.ipc.unixsock import reach
 from irons_local.paths import Paths
 
-_ANSWER_WITHIN = 10.0
-_DOWN_WITHIN = 15.0
-_SIGN_WITHIN = 2.0
+_ANSWER_WITHIN = 60.0
+"""Seconds for an answer of the keeper: one that serves answers at once, except on a machine with much else to do."""
+
+_DOWN_WITHIN = 60.0
+_SIGN_WITHIN = 10.0
 _TURN = 0.5
 
 

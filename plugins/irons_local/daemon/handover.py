@@ -13,7 +13,7 @@ from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, so
 
 _SUN_PATH = 107
 _SSH_PORT = 22
-_WITHIN = 10.0
+_WITHIN = 60.0
 _LARGEST = 65536
 _INT = 4
 """Bytes of a descriptor's number in SCM_RIGHTS (unix(7)); `array`, which would know, imports more than all of this."""

@@ -15,7 +15,7 @@ from irons_local.ipc.framing import LinkError, RequestError
 from irons_local.ipc.link import Link
 from irons_local.paths import Paths
 
-_ANSWER_WITHIN = 2.0
+_ANSWER_WITHIN = 10.0
 
 
 def settle(paths: Paths) -> Paths:

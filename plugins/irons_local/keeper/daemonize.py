@@ -17,8 +17,10 @@ from irons_local.ipc import locate
 from irons_local.linux import namespaces
 from irons_local.paths import Paths
 
-_PATIENCE = 2.0
-_END_WITHIN = 10.0
+_PATIENCE = 10.0
+"""Seconds after which the keeper that holds a lock is asked to end: one that begins may hold it long on a busy machine."""
+
+_END_WITHIN = 40.0
 _LOG_MOST = 4 << 20
 _LOG_KEPT = 1 << 20
 

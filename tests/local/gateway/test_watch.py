@@ -59,7 +59,7 @@ class Place:
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work of the cell's to its end."""
         task = fairness.of(CELL).run(self.loop.create_task, work)
-        return self.loop.run_until_complete(asyncio.wait_for(task, 20))
+        return self.loop.run_until_complete(asyncio.wait_for(task, 60))
 
 
 @pytest.fixture

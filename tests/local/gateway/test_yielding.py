@@ -114,7 +114,7 @@ def test_each_of_those_that_gave_way_goes_on_in_turn(place: Place) -> None:
             await place.paces[BUSY].rest()
 
     tasks = [place.task(BUSY, compute(number)) for number in range(20)]
-    place.loop.run_until_complete(asyncio.wait(tasks, timeout=30))
+    place.loop.run_until_complete(asyncio.wait(tasks, timeout=60))
     assert order == [*range(20)] * 3
 
 

@@ -38,7 +38,8 @@ from irons_local.linux import disk_images
 from irons_policy.modes import MODES, wire_mode
 from irons_policy.rules import Rule
 
-_PATIENCE = 2.0
+_PATIENCE = 10.0
+"""Seconds for what an engine knows of a sandbox; an answer goes without it after that."""
 
 STATUS = {
     "type": "object",

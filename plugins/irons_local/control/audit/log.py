@@ -24,7 +24,7 @@ _LOOK_ANYWAY = 2.0
 UNREAD = 1.0
 """Seconds for which new records are left in the logs while no reader waits for any: one that asks has them taken in first."""
 _EXPIRE_EVERY = 3600.0
-_CATCHING_UP = 2.0
+_CATCHING_UP = 10.0
 """Seconds that a reader is held at most until the logs are taken in."""
 _LOOKED_WITHIN = 0.5
 """The same for what is shown to a person while a connection waits."""

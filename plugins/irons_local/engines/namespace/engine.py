@@ -38,7 +38,7 @@ from irons_local.linux.processes import end_tree, ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.progress import Progress, unheard
 
-_EXIT_WITHIN = 2.0
+_EXIT_WITHIN = 10.0
 _log = logging.getLogger(__name__)
 
 

@@ -35,7 +35,7 @@ from irons_local.linux.processes import ended, ends, open_process
 from irons_local.linux.remove_tree import remove_tree
 from irons_local.progress import Progress, unheard
 
-_EXIT_WITHIN = 2.0
+_EXIT_WITHIN = 10.0
 _SETTLED_WITHIN = 10.0
 _EMULATED_GRACE = 6.0
 """How many times slower a guest ends that is emulated."""

@@ -131,7 +131,12 @@ class Installed:
             words = ["ssh", "-F", file.name, "-G", "--", "any.irons"]
             try:
                 done = subprocess.run(
-                    words, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=True
+                    words,
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=30,
+                    check=True,
                 )
             except (OSError, subprocess.SubprocessError):
                 return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from irons_plugins.ssh.connect.connect_info import Entrance
 
 _OTHER_WAYS = ("CertificateFile", "PKCS11Provider", "SecurityKeyProvider")
-_AGENT_WITHIN = 5.0
+_AGENT_WITHIN = 30.0
 
 
 def is_shut_out(ctx: Context, way: Entrance) -> bool:

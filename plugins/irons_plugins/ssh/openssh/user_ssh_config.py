@@ -26,7 +26,7 @@ CARRIED: Mapping[str, str] = {
 }
 """What is carried over, by the name that `ssh -G` gives it."""
 
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 
 
 class Carried(NamedTuple):
