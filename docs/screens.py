@@ -84,7 +84,7 @@ def watch(api: FakeApi, env: dict[str, str]) -> str:
         ("files.pythonhosted.org", 27, "allowed", ""),
         ("github.com", 12, "allowed", ""),
         ("telemetry.example", 9, "blocked", "no rule allows telemetry.example"),
-        ("tracker.example", 4, "blocked", "rule *.example (account) denies it"),
+        ("tracker.example", 4, "blocked", "rule *.example (all sandboxes) denies it"),
         ("git.example", 2, "blocked", "no rule allows git.example:22"),
     )
     order = [each for turn in range(41) for each in tried if turn < each[1]]

@@ -228,4 +228,4 @@ def _against(policy: Policy, rule: Rule | None, reason: str) -> Decision:
 
 
 def _rule_text(rule: Rule) -> str:
-    return f"rule {rule.pattern.text} ({rule.scope})"
+    return f"rule {rule.pattern.text} ({'all sandboxes' if rule.scope == 'account' else 'this sandbox'})"

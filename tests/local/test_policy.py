@@ -61,7 +61,7 @@ def test_warn_waives_the_rules_and_says_so() -> None:
     assert decide(held, "a.example", 443)[:5] == (True, "allowed", "warn", "a.example", "allow")
     denied = decide(held, "b.example", 443)
     assert denied[:6] == (True, "warn", "warn", "b.example", "deny", "account")
-    assert denied.reason == "rule b.example (account) denies it (let pass: mode warn)"
+    assert denied.reason == "rule b.example (all sandboxes) denies it (let pass: mode warn)"
     assert decide(held, "c.example", 443)[:4] == (True, "warn", "warn", None)
 
 
@@ -116,7 +116,8 @@ def test_a_rule_for_another_port_is_hinted_at() -> None:
     """A refusal says so when the host is allowed on other ports only."""
     decision = decide(policy(allow("a.example")), "a.example", 22)
     assert (
-        decision.reason == "no rule allows port 22 of a.example; rule a.example (account) allows 443 and 80"
+        decision.reason
+        == "no rule allows port 22 of a.example; rule a.example (all sandboxes) allows 443 and 80"
     )
     assert decision.rule is None
 
@@ -178,7 +179,7 @@ def test_a_deny_rule_by_address_stops_names_that_lead_there(address: str) -> Non
     assert not refused.allowed
     assert (
         refused.reason
-        == f"a.example leads to {unmapped(ip_address(address))}, and rule 203.0.113.0/24 (account) denies that"
+        == f"a.example leads to {unmapped(ip_address(address))}, and rule 203.0.113.0/24 (all sandboxes) denies that"
     )
     assert decide_address(held, host, 22, ip_address(address), GROUND).allowed
     assert decide_address(held, host, 443, ip_address("198.51.100.7"), GROUND).allowed

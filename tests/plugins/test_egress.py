@@ -485,8 +485,8 @@ def test_check(run_irons: Runner, own: FakeApi) -> None:
         "verdict: allowed",
         "mode:    deny",
         "rule:    a.example",
-        "scope:   account",
-        "reason:  rule a.example (account) allows it",
+        "scope:   all sandboxes",
+        "reason:  rule a.example (all sandboxes) allows it",
     ]
     done = run_irons("egress", "check", "b.example:22", "-o", "json")
     assert done.code == 7

@@ -450,7 +450,9 @@ def _check(api: FakeState, call: Call) -> dict[str, Any]:
         "rule": rule["pattern"] if rule else None,
         "list": rule["list"] if rule else None,
         "scope": scope if rule else None,
-        "reason": f"rule {host} ({scope}) {rule['list']}s it" if rule else f"no rule allows {host}",
+        "reason": f"rule {host} ({'this sandbox' if rule in own else 'all sandboxes'}) {rule['list']}s it"
+        if rule
+        else f"no rule allows {host}",
         "cause": "rule" if rule else "uncovered",
     }
 

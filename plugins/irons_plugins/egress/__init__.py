@@ -165,7 +165,7 @@ def irons_commands() -> list[Command]:
                     Column("verdict", "", "irons.terminal.words:verdict_word"),
                     Column("mode", "", "irons.terminal.words:mode_word"),
                     Column("rule"),
-                    Column("scope"),
+                    Column("scope", table=f"{_HERE}.views:scope"),
                     Column("reason"),
                     Column("live", "", f"{_HERE}.views:live"),
                 ),

@@ -82,6 +82,11 @@ def _cut(row: Change) -> str:
     return f" ({row.cut} live connection{'s' if row.cut != 1 else ''} cut)" if row.cut else ""
 
 
+def scope(word: str) -> str:
+    """Return the scope of a rule as people call it."""
+    return "all sandboxes" if word == "account" else word
+
+
 def mode(row: ModeInfo) -> str:
     """Return the mode, and after it the sandboxes that have another."""
     source = f" ({clean(row.source)})" if row.sandbox else ""

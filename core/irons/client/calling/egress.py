@@ -65,7 +65,7 @@ class EgressCalls(Calls):
         Args:
             kind: What is done.
             patterns: One at least.
-            sandbox: Whose rules; None for the account's.
+            sandbox: Whose rules; None for those of all sandboxes.
             private: Networks that allowed names may lead to.
             note: Kept with each rule.
             broad: Accept wildcards over private public suffixes.
@@ -119,7 +119,7 @@ class EgressCalls(Calls):
         return ModeInfo.of(self.call("GET", f"{_egress(sandbox)}/mode", route=sandbox is not None), sandbox)
 
     def set_mode(self, mode: str | None, sandbox: str | None = None, *, dry_run: bool = False) -> ModeChanged:
-        """Set the egress mode; None makes a sandbox follow the account again.
+        """Set the egress mode; None makes a sandbox follow the mode of all again.
 
         With `dry_run` nothing changes, and the answer is what it would be; needs the extension `rule-batches`.
         """

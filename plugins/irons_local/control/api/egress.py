@@ -366,7 +366,7 @@ def _name(call: ApiCall) -> str | None:
 
 def _account_has_a_mode(call: ApiCall) -> None:
     if _name(call) is None and call.body.get("mode", "") is None:
-        raise bad(f"the account's mode is {' or '.join(MODES)}; only a sandbox can follow another's")
+        raise bad(f"the mode of all sandboxes is {' or '.join(MODES)}; only that of one can follow another")
 
 
 def _rule(rule: Rule) -> Mapping[str, Any]:
