@@ -252,6 +252,22 @@ class PretendGateway:
         await self.link.answer(message, {"cut": self.cut, "live": self.live, "gone": self.gone})
 
 
+def by_tcp(port: int, key: str | None = None, **more: Any) -> httpx.AsyncClient:
+    """Make a client of a control plane that listens without TLS.
+
+    It reads no trust store, which takes longer than most tests.
+
+    Args:
+        port: where it listens on the loopback address.
+        key: the client's API key; None for none.
+        more: arguments of httpx.
+    """
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers=headers, verify=False, **{"timeout": 60, **more}
+    )
+
+
 @functools.cache
 def _new_database() -> bytes:
     """The file of a database that every migration has been through, which takes longer than to copy it."""

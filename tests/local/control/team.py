@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from tests.local.control.lab import KEY, Lab, control_plane
+from tests.local.control.lab import KEY, Lab, by_tcp, control_plane
 from tests.local.control.test_keys import free_port
 from tests.local.control.test_questions import tell, told
 
@@ -51,15 +51,7 @@ async def team(directory: Path, **config: Any) -> AsyncIterator[Team]:
         for label, role in (("user", "user"), ("other", "user"), ("auditor", "auditor"), ("admin", "admin")):
             key = (await lab.client.post("/keys", json={"label": label, "role": role})).json()
             assert key["role"] == role
-            clients.append(
-                await stack.enter_async_context(
-                    httpx.AsyncClient(
-                        base_url=f"http://127.0.0.1:{port}",
-                        headers={"authorization": f"Bearer {key['key']}"},
-                        timeout=60,
-                    )
-                )
-            )
+            clients.append(await stack.enter_async_context(by_tcp(port, key["key"])))
         user, other, auditor, admin = clients
         named: dict[str, dict[str, str]] = {}
         for client, name in ((user, "mine"), (other, "theirs")):

@@ -9,10 +9,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from tests.local.control.conftest import HOUR
-from tests.local.control.lab import KEY, Lab, control_plane, run, until
+from tests.local.control.lab import KEY, Lab, by_tcp, control_plane, run, until
 from tests.local.control.test_access import OTHER
 from tests.local.control.test_keys import free_port
 from tests.local.control.test_terms import Watch
@@ -210,7 +209,7 @@ def test_api_keys_are_authors_and_subjects(tmp_path: Path) -> None:
     async def work() -> None:
         async with (
             control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+            by_tcp(port) as remote,
         ):
             made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
             bearer = {"authorization": f"Bearer {made['key']}", "X-Irons-Face": "library"}

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.local.control.lab import KEY, control_plane, run, until
+from tests.local.control.lab import KEY, by_tcp, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
 
 from irons_local.config.server import ServerConfig
@@ -46,7 +46,7 @@ def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
         port = free_port()
         async with (
             control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+            by_tcp(port) as remote,
         ):
             made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
             listed = (await lab.client.get("/keys")).json()["keys"]
@@ -97,7 +97,7 @@ def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path) -> None:
                 writer.write(head.encode())
                 return reader, writer
 
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote:
+            async with by_tcp(port) as remote:
                 made = await remote.post("/sandboxes", json=body, headers={"authorization": f"Bearer {key}"})
             assert made.status_code == 202
             reader, stranger = await asked("POST /sandboxes/box/hold?wait=3600", "irons_wrong")
@@ -149,7 +149,7 @@ def test_a_key_that_may_not_do_all_takes_so_many_connections(
                 reader, writer = await asked("GET /version", key)
                 return int((await reader.readline()).split()[1]), reader, writer
 
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote:
+            async with by_tcp(port) as remote:
                 body = {"name": "box", "public_key": KEY, "held": True}
                 made = await remote.post("/sandboxes", json=body, headers={"authorization": f"Bearer {user}"})
             assert made.status_code == 202
@@ -191,7 +191,7 @@ def test_a_revoked_key_ends_a_long_poll(tmp_path: Path) -> None:
         port = free_port()
         async with (
             control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=None) as remote,
+            by_tcp(port, timeout=None) as remote,
         ):
             made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
             headers = {"authorization": f"Bearer {made['key']}"}
@@ -276,9 +276,9 @@ def test_tls_is_spoken_where_it_is_asked_for(tmp_path: Path, certificate: tuple[
             reader, writer = await asyncio.open_connection("127.0.0.1", answer["port"])
             assert (await reader.readline()).startswith(b"SSH-2.0")
             writer.close()
-            async with httpx.AsyncClient() as plain:
+            async with by_tcp(port) as plain:
                 with pytest.raises(httpx.HTTPError):
-                    await plain.get(f"http://127.0.0.1:{port}/version")
+                    await plain.get("/version")
 
     run(work())
 
@@ -321,7 +321,7 @@ def test_keys_are_the_owners_alone(tmp_path: Path) -> None:
         port = free_port()
         async with (
             control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+            by_tcp(port) as remote,
         ):
             made = (await lab.client.post("/keys", json={"label": "laptop"})).json()
             remote.headers["authorization"] = f"Bearer {made['key']}"
@@ -345,7 +345,7 @@ def test_a_key_is_looked_up_beside_a_slow_question(tmp_path: Path) -> None:
         port = free_port()
         async with (
             control_plane(tmp_path, host="127.0.0.1", port=port) as lab,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as remote,
+            by_tcp(port) as remote,
         ):
             key = (await lab.client.post("/keys", json={"label": "laptop"})).json()["key"]
             good = {"authorization": f"Bearer {key}"}

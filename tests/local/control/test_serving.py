@@ -45,7 +45,7 @@ class Served(NamedTuple):
 
     def client(self, **more: Any) -> httpx.AsyncClient:
         """A client with the key."""
-        scheme, verify = ("http", True) if self.tls is None else ("https", self.tls)
+        scheme, verify = ("http", False) if self.tls is None else ("https", self.tls)
         headers = {"authorization": f"Bearer {self.key}"}
         return httpx.AsyncClient(
             base_url=f"{scheme}://127.0.0.1:{self.port}", headers=headers, verify=verify, timeout=60, **more
