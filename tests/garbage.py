@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Generator
 
 import pytest
 
 YOUNG = 20_000
 """How many objects are made before the collector looks for circles among them."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while tests are found: nearly all that is made then stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
