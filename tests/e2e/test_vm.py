@@ -252,6 +252,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         person.ok("stop", "machine", timeout=WITHIN)
         saved = person.run("local", "image", "save", "machine")
         assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
+        assert "irons snapshot create" in saved.stderr
         assert not Path(f"/proc/{pid}").exists()
         person.ok("start", "machine", timeout=WITHIN)
         assert inside(person, "machine", "cat kept").stdout == "kept\n"

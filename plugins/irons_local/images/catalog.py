@@ -312,7 +312,11 @@ class Images:
         check_name(name)
         home = self._sandboxes / sandbox
         if Machine.is_virtual(home):
-            raise EngineError("state", "it is a virtual machine, and those cannot be saved as images yet")
+            raise EngineError(
+                "state",
+                "it is a virtual machine, and those cannot be saved as images yet",
+                "irons snapshot create keeps its files, and irons create NEW --from SNAP starts another one from them",
+            )
         if not (home / "upper").is_dir() and not (home / saving.NEXT).is_dir():
             raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
         async with Machine.held(home):
