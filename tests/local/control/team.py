@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from tests.local.control.asking import tell, told
 from tests.local.control.lab import KEY, Lab, by_tcp, control_plane
 from tests.local.control.test_keys import free_port
-from tests.local.control.test_questions import tell, told
 
 
 class Team(NamedTuple):

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.local.control.asking import HOST, asking
 from tests.local.control.lab import control_plane, run, until
 from tests.local.control.test_notifier import URL, Desk, question
-from tests.local.control.test_questions import HOST, asking
 
 from irons_local.config.server import NotifierSettings
 from irons_local.control.audit.events import Page, Query

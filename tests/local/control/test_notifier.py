@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.local.control.asking import HOST, asking
 from tests.local.control.lab import control_plane, run, until
-from tests.local.control.test_questions import HOST, asking
 
 from irons_local.config.server import NotifierSettings
 from irons_local.control.egress import notifier, notifying

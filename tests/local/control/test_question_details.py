@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.local.control.asking import tell, told
 from tests.local.control.gateway_logs import CELL, Logs, open_record, verdict_record
 from tests.local.control.lab import Lab, control_plane, run, until
 from tests.local.control.test_audit_api import Writer
-from tests.local.control.test_questions import tell, told
 
 from irons.presets.known_sets import OURS
 from irons_local import times

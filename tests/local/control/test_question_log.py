@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.local.control.asking import HOST, asking, tell, told
 from tests.local.control.lab import ForwardLoop, Lab, control_plane, run, until
-from tests.local.control.test_questions import HOST, asking, tell, told
 
 from irons_local.control.egress.question_log import GRACE, NOT_TAKEN, REASONS, WORKER_ENDED
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.local.control.asking import tell, told
 from tests.local.control.lab import KEY, run, until
 from tests.local.control.team import is_refusal, made, team
-from tests.local.control.test_questions import tell, told
 
 from irons_policy.patterns import Pattern
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.local.control.asking import tell, told
 from tests.local.control.lab import run, until
 from tests.local.control.team import is_refusal, made, team
 from tests.local.control.test_audit_api import Writer
-from tests.local.control.test_questions import tell, told
 
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.audit.log import LONGEST_WAIT, Audit
