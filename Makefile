@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # What the local backend runs with, and what the tests need besides.
 SYSTEM_PACKAGES := crun nftables iproute2 uidmap mmdebstrap openssh-client ca-certificates
-TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps busybox-static musl btrfs-progs e2fsprogs skopeo docker-registry apache2-utils rsync sshfs qemu-system-x86
+TEST_PACKAGES := python3 openssh-server sudo tmux zsh fish git curl procps busybox-static musl btrfs-progs e2fsprogs skopeo docker-registry apache2-utils postgresql-client rsync sshfs qemu-system-x86
 # What the gateway's benchmark measures beside irons; without them their rows are left out.
 BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream
 

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from dnslib import AAAA, QTYPE, RR, SRV, TXT, A, DNSRecord
@@ -54,8 +55,12 @@ RECORDS: dict[tuple[str, str], list[SRV | TXT]] = {
 
 NAME_SERVER = "203.0.113.53"
 CLIENT_FIRST = 5432
+POSTGRES = 5433
+SSL_REQUEST = b"\x04\xd2\x16\x2f"
 SERVER_FIRST = 25
 OPAQUE = (853, 8080, 9418, 9999)
+FILES = ("/repo.git/", "/registry/")
+"""Where files are, below the directory of the log."""
 
 
 class Internet:
@@ -63,7 +68,7 @@ class Internet:
 
     def __init__(self, log: str, certificate: str, key: str) -> None:
         self._log = Path(log).open("a", buffering=1)  # noqa: SIM115 - it lives as long as the process
-        self._repository = Path(log).parent / "repo.git"
+        self._files = Path(log).parent
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
         self._asked: Counter[str] = Counter()
@@ -85,6 +90,7 @@ class Internet:
             await asyncio.start_server(self.http, host, 443, family=family, ssl=self._tls)
             await asyncio.start_server(self.banner, host, SERVER_FIRST, family=family)
             await asyncio.start_server(self.database, host, CLIENT_FIRST, family=family)
+            await asyncio.start_server(self.postgres, host, POSTGRES, family=family)
             await asyncio.start_server(self.dns_tcp, host, 53, family=family)
             for port in OPAQUE:
                 await asyncio.start_server(self.echo, host, port, family=family)
@@ -178,8 +184,9 @@ class Internet:
                     await self._finish(reader, writer)
                     return
                 path = line.split(" ")[1] if line.count(" ") >= 2 else "/"
-                if path.startswith("/repo.git/"):
-                    self._give_file(writer, path.partition("?")[0].removeprefix("/repo.git/"))
+                if path.startswith(FILES):
+                    origin = f"{'https' if tls else 'http'}://{seen['host']}"
+                    self._give_file(writer, normpath(path.partition("?")[0]), path.endswith("/"), origin)
                     await writer.drain()
                     continue
                 answer = (
@@ -204,12 +211,16 @@ class Internet:
         finally:
             writer.close()
 
-    def _give_file(self, writer: asyncio.StreamWriter, name: str) -> None:
-        """Answer with a file of the repository next to the log, for git's dumb HTTP transport."""
-        file = self._repository / name
-        body = file.read_bytes() if ".." not in name and file.is_file() else b""
+    def _give_file(self, writer: asyncio.StreamWriter, path: str, is_page: bool, origin: str) -> None:
+        """Answer with a file next to the log: of the repository, for git's dumb HTTP transport, or of the registries."""
+        file = self._files / path.lstrip("/") / ("index.html" if is_page else "")
+        body = file.read_bytes() if path.startswith(FILES) and file.is_file() else b""
+        if is_text := path.startswith(FILES[1]) and not path.endswith((".whl", ".zip")):
+            body = body.replace(b"{origin}", origin.encode())
         status = b"200 OK" if body else b"404 Not Found"
-        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+        kind = b"text/html" if is_page else b"application/json" if is_text else b"application/octet-stream"
+        head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (status, kind, len(body)) + body)
 
     async def banner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Speak first, as SMTP servers do, then give back what comes."""
@@ -225,8 +236,24 @@ class Internet:
         except ConnectionError:
             return
         self.note("tcp", port=CLIENT_FIRST, server=_here(writer), first=first[:64].decode("latin-1"))
-        writer.write(b"N" if first[4:8] == b"\x04\xd2\x16\x2f" else b"R" + first)
+        writer.write(b"N" if first[4:8] == SSL_REQUEST else b"R" + first)
         await self._echo(reader, writer, CLIENT_FIRST)
+
+    async def postgres(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Refuse TLS, let anyone in, and answer each query with no rows."""
+        self.note("connect", port=POSTGRES, server=_here(writer))
+        ready = b"Z\0\0\0\5I"
+        try:
+            while await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4) == SSL_REQUEST:
+                writer.write(b"N")
+            writer.write(b"R\0\0\0\x08\0\0\0\0" + ready)
+            while await reader.readexactly(1) == b"Q":
+                await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+                writer.write(b"C\0\0\0\x0dSELECT 0\0" + ready)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
 
     async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give back what comes."""

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.registries import lay_registries
+
 HERE = Path(__file__).parent
 HOST_PORT = 7000
 """Where something on the host listens."""
@@ -92,6 +94,7 @@ def make_lab(directory: Path) -> Iterator[Lab]:
     hosts = directory / "hosts"
     hosts.write_text("127.0.0.1 localhost\n198.51.100.2 thehost\n")
     _make_repository(directory / "repo.git")
+    lay_registries(directory / "registry")
     processes: list[subprocess.Popen[str]] = []
     try:
         host = _hold(["unshare", "--net", "--mount", "--propagation", "private"], processes)
