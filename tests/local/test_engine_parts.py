@@ -300,6 +300,32 @@ def test_kills_for_memory_are_counted(tmp_path: Path) -> None:
     assert older.used("sb_1")["oom_kills"] == "5"
 
 
+@pytest.mark.parametrize(
+    ("kills", "limit", "said"),
+    [
+        (
+            1,
+            128 << 20,
+            "process 1 ended after the kernel had killed a process for the memory limit of 128 MiB",
+        ),
+        (
+            12,
+            1 << 30,
+            "process 1 ended after the kernel had killed 12 processes for the memory limit of 1 GiB",
+        ),
+        (0, 1 << 30, ""),
+        (3, None, ""),
+    ],
+)
+def test_why_a_sandbox_ended(tmp_path: Path, kills: int, limit: int | None, said: str) -> None:
+    """A sandbox that ended by itself has the kernel's kills as the reason, where it has a limit and there were any."""
+    groups = Groups("v2", {"memory": tmp_path})
+    assert groups.why_ended("sb_1", Limits(memory=limit)) == ""
+    (tmp_path / "sb_1").mkdir()
+    (tmp_path / "sb_1" / "memory.events").write_text(f"oom 9\noom_kill {kills}\n")
+    assert groups.why_ended("sb_1", Limits(memory=limit)) == said
+
+
 def test_a_terminals_group_is_left_alone(tmp_path: Path) -> None:
     """Without a unit of its own an ordinary user's daemon limits nothing by groups, and `status` shows it."""
     _v2(tmp_path, "/user.slice/session-1.scope")

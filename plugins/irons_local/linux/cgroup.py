@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from irons.text import size_text
 from irons_local.errors import EngineError
 from irons_local.limits import Limits
 
@@ -180,6 +181,14 @@ class Groups:
                 found[name] = text.strip()
         kills = self._oom_kills(sandbox)
         return found if kills is None else {**found, "oom_kills": str(kills)}
+
+    def why_ended(self, sandbox: str, limits: Limits) -> str:
+        """What is known of why a sandbox ended by itself; "" where nothing is, and once its group is gone."""
+        kills = self._oom_kills(sandbox)
+        if not kills or limits.memory is None:
+            return ""
+        killed = "a process" if kills == 1 else f"{kills} processes"
+        return f"process 1 ended after the kernel had killed {killed} for the memory limit of {size_text(limits.memory)}"
 
     def _oom_kills(self, sandbox: str) -> int | None:
         """Processes that the kernel killed for the memory limit since the group was made; None where that is not counted."""

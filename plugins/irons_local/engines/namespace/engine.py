@@ -374,7 +374,7 @@ class NamespaceEngine:
             **disk_images.facts(home, machine.limits),
         }
         if process is None:
-            return Look("stopped", facts=facts)
+            return Look("stopped", self._groups.why_ended(sandbox, machine.limits), facts)
         facts |= {"pid": str(process.pid), **self._groups.used(sandbox), **booted.facts(process)}
         return Look("running", facts=facts)
 
