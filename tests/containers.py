@@ -308,7 +308,7 @@ class Yard:
             _reduced(image, place / "given/debian.tar")
 
     def run(
-        self, container: Container, *command: str, timeout: float = 230
+        self, container: Container, *command: str, timeout: float = 500
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in a container."""
         self._made += 1
@@ -387,7 +387,7 @@ sys.exit(main())' <<'LINES'
 !echo '@ import'
 local image import /given/debian.tar --as debian -o plain
 !echo '@ create'
-create box --key /given/id.pub --wait-timeout 60
+create box --key /given/id.pub --wait-timeout 300
 !echo '@ exec'
 exec box -- sh -c 'sudo id -u && { curl -sm 9 http://outside.test/ || true; }'
 !echo '@ save'

@@ -16,7 +16,7 @@ import pytest
 import irons
 from irons.testing import FakeApi
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"irons", "irons_policy", "irons_local", "irons_plugins", "irons_repl"}
@@ -30,7 +30,7 @@ def python(*words: object, env: dict[str, str] | None = None, cwd: Path | None =
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

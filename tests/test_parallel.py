@@ -130,7 +130,7 @@ def begun(place: Path, files: Mapping[str, str], *words: str) -> subprocess.Pope
 def run(place: Path, files: Mapping[str, str], *words: str) -> str:
     """Such a run to its end, which must be good; gives what it wrote."""
     with begun(place, files, *words) as process:
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
 
@@ -183,7 +183,7 @@ def test_what_any_worker_did_not_test_is_counted_once(tmp_path: Path) -> None:
 def test_a_worker_that_dies_in_a_teardown_has_told_why_its_test_failed(tmp_path: Path) -> None:
     """What fails is reported at once."""
     with begun(tmp_path, {"conftest.py": CONFTEST, "test_a.py": DYING}, "--max-worker-restart=0") as process:
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "AssertionError: assert 'what the test has to say' == ''" in output
 
@@ -203,7 +203,7 @@ def test_an_interrupt_ends_when_every_worker_has_cleaned_up(
     with process:
         eventually(lambda: len(list(tmp_path.glob("room*/used"))) == 2)
         (os.killpg if everyone else os.kill)(process.pid, number)
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 2, output
     assert not list(tmp_path.glob("room*"))
     # What ended last is gone once its parent, or who took it over, has noticed.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-pytestmark = [pytest.mark.needs("root", "user-namespaces", "networks"), pytest.mark.timeout(250)]
+pytestmark = pytest.mark.needs("root", "user-namespaces", "networks")
 
 # Tests of every kind: those that make users, cells, networks and images, and those that need nothing of the machine.
 SUBSET = (
@@ -39,7 +39,7 @@ def _suite(*words: str, refused: tuple[str, ...]) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=500,
     )
 
 

@@ -110,7 +110,6 @@ def test_a_failed_program_with_files_is_kept_for_an_hour(
     person.ok("destroy", name, "--force", timeout=180)
 
 
-@pytest.mark.timeout(400)
 def test_a_killed_client_leaves_nothing(person: Person, abandoned: str) -> None:
     """After KILL of `irons run` the server destroys the sandbox, and what ran in it with it."""
     eventually(lambda: abandoned not in person.ok("list", "-q").split(), within=300)

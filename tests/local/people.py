@@ -35,7 +35,7 @@ PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
 
 
-def eventually(true: Callable[[], Any], *, within: float = 100.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], Any], *, within: float = 200.0, what: str = "it to come true") -> Any:
     """The first true answer, asked for again and again until `within` seconds are over; then the test fails."""
     deadline = time.monotonic() + within
     while True:
@@ -99,7 +99,7 @@ class Person:
             cwd=self.home,
             text=True,
             capture_output=True,
-            timeout=110,
+            timeout=300,
             check=False,
             **options,
         )
@@ -302,7 +302,7 @@ class Kept:
     def inside(self, cell: str, *argv: str) -> tuple[int, str]:
         """Run a program in a cell: its exit code and what it wrote."""
         with self.entering(cell, *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            output, _ = process.communicate(timeout=110)
+            output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
     def python(self, cell: str, program: str) -> str:

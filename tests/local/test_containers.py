@@ -10,10 +10,7 @@ from tests.containers import DEFAULTS, Yard, flagged
 
 from irons_local.doctor.surroundings import Surroundings
 
-pytestmark = [
-    pytest.mark.needs("root", "sandboxes", "networks", "image"),
-    pytest.mark.timeout(240),
-]
+pytestmark = pytest.mark.needs("root", "sandboxes", "networks", "image")
 ENGINES = sorted(DEFAULTS)
 
 

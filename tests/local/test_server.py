@@ -56,7 +56,7 @@ class Started:
 
     def ended(self) -> tuple[int, str]:
         """Wait for the end; gives the exit code and what was printed."""
-        _, said = self.process.communicate(timeout=100)
+        _, said = self.process.communicate(timeout=300)
         return self.process.returncode, said
 
     def close(self) -> None:

@@ -162,7 +162,7 @@ def test_exec_in_several_is_parallel(many: Irons, tmp_path: Path) -> None:
     """Programs that wait for one another meet: none waits for another to end."""
     (place := tmp_path / "met").mkdir()
     script = 'touch "$1/$$"; while [ "$(ls "$1" | wc -l)" != 3 ]; do sleep 0.1; done'
-    done = many("exec", "one", "two", "three", "--timeout", "50", "--", "sh", "-c", script, "sh", str(place))
+    done = many("exec", "one", "two", "three", "--timeout", "300", "--", "sh", "-c", script, "sh", str(place))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -142,7 +142,6 @@ def memory(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "words", [("ssh", "one", "--", "x"), ("exec", "one", "--", "x")], ids=["ssh", "exec"]
 )

@@ -246,7 +246,7 @@ class Gateways:
             if peer.connected:
                 self._tell(number, peer)
 
-    async def stats(self, within: float = 1.0) -> dict[int, dict[str, Any]]:
+    async def stats(self, within: float = 10.0) -> dict[int, dict[str, Any]]:
         """What each worker reports; an `error` for one that does not answer in time."""
         peers = sorted((number, peer) for number, peer in self._peers.items() if peer.connected)
         said = await asyncio.gather(*(self._stats(peer, within) for _, peer in peers))

@@ -172,7 +172,7 @@ class KeeperClient:
         """See `engines.Cells.drop`."""
         await self._ask(DropCell(cell))
 
-    async def status(self, within: float = 1.0) -> dict[str, Any]:
+    async def status(self, within: float = 10.0) -> dict[str, Any]:
         """What the keeper says of itself.
 
         Raises:

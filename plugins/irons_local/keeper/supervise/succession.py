@@ -16,7 +16,8 @@ from irons_local.keeper.cells.registry import CellRegistry
 from irons_local.keeper.supervise.spawn import Plan
 from irons_local.keeper.supervise.supervisor import Found, end_found, find, say
 
-_SURRENDER_WITHIN = 5.0
+_SURRENDER_WITHIN = 20.0
+"""Seconds for each answer of a worker: one that hangs is ended, one that waits for a busy machine serves on."""
 
 
 class Left(NamedTuple):
