@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 KINDS = {
     "pure": "starts no process",
@@ -47,12 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in KINDS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     config.addinivalue_line("markers", "slow: takes longer than a second, however quiet the machine")
+    config.addinivalue_line("markers", "hypothesis: draws cases")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its kind, before tests are chosen by marks."""
+    """Mark each test with its kind, before tests are chosen by marks; and what draws cases, also without hypothesis' plugin."""
     for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("hypothesis")
         name = kind(item)
         if item.get_closest_marker(name) is None:
             item.add_marker(name)
