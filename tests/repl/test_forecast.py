@@ -257,6 +257,16 @@ def test_where_there_is_no_room_what_it_opens_is_kept() -> None:
     assert line == " covers 1; opens 1 that you denied"
 
 
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80])
+def test_no_width_hides_that_something_is_opened(width: int) -> None:
+    """How many hosts an allow rule opens that the mode refuses now is there in few columns too; what they are is left out."""
+    change = TypedChange("allow", ("*.index.example",), "alpha")
+    whole = forecast_line(effects(change, ground("deny")), 200)
+    assert "opens 2 that mode deny refuses" in "".join(text for _, text in whole)
+    line = "".join(text for _, text in forecast_line(effects(change, ground("deny")), width))
+    assert "opens 2" in line
+
+
 def test_a_mode_of_all_spares_those_with_their_own() -> None:
     """Sandboxes that do not follow are not counted; before anything was tried that is what is said."""
     on = Ground(None, places_of(EVENTS, {}), "2 hours", "warn", "warn", frozenset({"alpha"}))

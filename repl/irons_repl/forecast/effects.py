@@ -68,7 +68,7 @@ def _allow(covered: CoveredPlaces, changed: frozenset[RuleKey], ground: Ground) 
             else f"that mode {clean(ground.mode, limit=12)} refuses"
         )
         joiner = ", " if clauses else "; "
-        clauses.append(Clause(f"opens {covered.bare_hosts:,} {what}", rank=1, joiner=joiner))
+        clauses += [Clause(f"opens {covered.bare_hosts:,}", joiner=joiner), Clause(what, rank=1, joiner=" ")]
     if kept:
         by = clean(min(rule.pattern for place in kept for rule in place.denies - changed), limit=40)
         verb = "stays" if _hosts(kept) == "1" else "stay"
@@ -107,7 +107,7 @@ def _remove(patterns: Sequence[Pattern], ground: Ground) -> list[Clause]:
     if opened:
         clauses.append(Clause(f"opens {_hosts(opened)} that you denied", _BAD, joiner="; "))
     if bare:
-        clauses.append(Clause(f"leaves {_hosts(bare)} to the mode", rank=1, joiner="; "))
+        clauses.append(Clause(f"leaves {_hosts(bare)} to the mode", joiner="; "))
     return clauses
 
 
