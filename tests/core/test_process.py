@@ -174,7 +174,7 @@ def _waits_for_room(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def _until(holds: Callable[[], object], seconds: float = 60.0) -> None:
+def _until(holds: Callable[[], object], seconds: float = 200.0) -> None:
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not holds():
         assert time.monotonic() < deadline, "it did not come to pass in time"

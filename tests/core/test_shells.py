@@ -64,7 +64,7 @@ class Typed:
         """Press keys."""
         os.write(self._fd, keys.encode())
 
-    def until(self, pattern: str, seconds: float = 60.0) -> str:
+    def until(self, pattern: str, seconds: float = 200.0) -> str:
         """Wait until what came since the last call matches, and return it."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.said):

@@ -235,7 +235,7 @@ def _child(process: subprocess.Popen[bytes]) -> int:
     return int(found[0])
 
 
-async def _until(true: Callable[[], object], within: float = 60.0) -> None:
+async def _until(true: Callable[[], object], within: float = 200.0) -> None:
     """Look again and again, for so many seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):

@@ -38,7 +38,7 @@ def hosts(api_lines: list[str]) -> list[str]:
     return [line.split()[2] for line in api_lines]
 
 
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 200.0) -> Any:
     """Return the first true answer of `holds`, or fail at the deadline."""
     deadline = time.monotonic() + seconds
     pause = _Pause()

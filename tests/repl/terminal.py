@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pyte
 
-PATIENCE = 60.0
+PATIENCE = 200.0
 """Seconds to wait for what must come: a last resort, however busy the machine is."""
 
 

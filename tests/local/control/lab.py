@@ -67,7 +67,7 @@ def run(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop | None = N
         return runner.run(work)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within: float = 60.0) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], within: float = 200.0) -> None:
     """Wait until something holds, asking again and again."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 (what holds is at the other end of a socket)
