@@ -257,6 +257,14 @@ def test_where_there_is_no_room_what_it_opens_is_kept() -> None:
     assert line == " covers 1; opens 1 that you denied"
 
 
+def test_what_is_cut_has_a_mark() -> None:
+    """A forecast that is longer than the terminal is wide ends in one; one that fits has none."""
+    clauses = effects(TypedChange("mode", ("warn",), "alpha"), ground("deny"))
+    narrow, wide = ("".join(text for _, text in forecast_line(clauses, width)) for width in (30, 300))
+    assert narrow == f"{wide[:29]}…"
+    assert "…" not in wide
+
+
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 80])
 def test_no_width_hides_that_something_is_opened(width: int) -> None:
     """How many hosts an allow rule opens that the mode refuses now is there in few columns too; what they are is left out."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
 
 from irons.asking.question_line import question_line
 from irons.terminal.cells import cut_middle
 from irons.text import clean
 from irons_policy.event import Event
+from irons_repl.fragments import cut
 from irons_repl.status.mode_line import Styles, mode_line
 from irons_repl.watch.detail import about_event, about_keys
 from irons_repl.watch.listing import SORT_TITLES
@@ -71,7 +72,7 @@ def picture(state: ViewState, width: int, height: int, now: float, *, colour: bo
     lines = lines[: height - foot]
     lines += [[] for _ in range(height - foot - len(lines))]
     # Which keys there are depends on whether a page is shown whole.
-    return [_cut(line, width) for line in (*lines, *(said or [_keys(state, width)]))][:height]
+    return [cut(line, width) for line in (*lines, *(said or [_keys(state, width)]))][:height]
 
 
 def _title(state: ViewState, width: int) -> list[Fragments]:
@@ -323,18 +324,3 @@ def _keys(state: ViewState, width: int) -> Fragments:
 def _tail(text: str, room: int) -> str:
     """Cut a name on its left: what says who it belongs to is at its end."""
     return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
-
-
-def _cut(line: Iterable[tuple[str, str]], width: int) -> Fragments:
-    """Cut a line on its right, with a mark where something is missing."""
-    whole = list(line)
-    missing = len("".join(text for _, text in whole).rstrip()) > width
-    room = width - 1 if missing else width
-    cut: Fragments = []
-    for style, text in whole:
-        cut.append((style, text[:room]))
-        if missing and len(text) > room:
-            cut.append((style, "…"))
-            break
-        room -= min(room, len(text))
-    return [part for part in cut if part[1]]
