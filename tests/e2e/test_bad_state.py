@@ -202,6 +202,7 @@ def test_on_a_full_disk_nothing_passes_unrecorded_and_nothing_is_lost(tester: Pe
         failed = tester.run("create", "late", timeout=180)
         assert failed.returncode != 0
         assert "space" in failed.stderr or "full" in failed.stderr
+        assert "Errno" not in failed.stderr
         resize(64)
         tester.inside("roomy", "rm fill")
         eventually(lambda: tester.inside("roomy", request).stdout == "200", what="requests to pass again")

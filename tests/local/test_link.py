@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -23,6 +24,7 @@ from irons_local.ipc.framing import (
     RequestError,
     Sender,
     encode,
+    line_of,
 )
 from irons_local.ipc.link import Link
 from irons_local.ipc.unixsock import listen, peer_of
@@ -32,6 +34,22 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "the disk is full; free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "Permission denied: /x"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError("it is closed"), "it is closed"),
+        (ValueError("no such cell"), "no such cell"),
+    ],
+)
+def test_an_error_in_an_answer(error: Exception, said: str) -> None:
+    """An error is told in one line without a number; of a full disk what to do."""
+    assert line_of(error) == said
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -42,7 +42,7 @@ from irons_local.gateway.tls import client_hello
 from irons_local.gateway.tls.remembered import Hellos
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.fields import BadMessageError, UnknownMessageError, Untold
-from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message
+from irons_local.ipc.framing import Body, LinkClosedError, LinkError, Message, line_of
 from irons_local.ipc.messages import (
     CONTROL_TO_WORKER,
     KEEPER_TO_WORKER,
@@ -201,7 +201,7 @@ class Service:
             await link.refuse(message, "unknown", str(error))
         except (BadMessageError, OSError) as error:
             _log.error("%s failed: %s", body.get("op"), error)
-            await link.refuse(message, "failed", str(error))
+            await link.refuse(message, "failed", line_of(error))
         finally:
             message.close()
 
@@ -289,7 +289,7 @@ class Service:
                 probe = Probe(self._context, policy, host, asked.port, asked.cell)
                 await link.answer(message, await probe.run())
             except (HostError, JournalError, PolicyError, OSError) as error:
-                await link.refuse(message, "failed", str(error))
+                await link.refuse(message, "failed", line_of(error))
             finally:
                 self._probing -= 1
 
@@ -313,8 +313,8 @@ class Service:
                     ):
                         _log.exception("a request of the control plane failed")
                     elif "id" not in message.body:
-                        _log.error("%s failed: %s", message.body.get("op"), error)
-                    await link.refuse(message, "failed", str(error))
+                        _log.error("%s failed: %s", message.body.get("op"), line_of(error))
+                    await link.refuse(message, "failed", line_of(error))
                 finally:
                     message.close()
         except LinkError as error:

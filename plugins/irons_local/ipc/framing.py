@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -42,6 +43,15 @@ class RequestError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def line_of(error: Exception) -> str:
+    """Return what the answer to a request says of an error, as one line: of the system's errors no number, and of a full disk what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space"
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
 class Message(NamedTuple):

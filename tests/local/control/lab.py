@@ -218,6 +218,7 @@ class PretendGateway:
         deaf: it does not answer.
         live: live connections that it says each cell has; None where it can't.
         gone: it has no question that is answered.
+        refuses: what it says of each policy that it refuses; "" where it takes them.
     """
 
     link: AsyncLink
@@ -229,6 +230,7 @@ class PretendGateway:
     asked: list[str] = field(default_factory=list)
     upstream: dict[str, Any] | None = None
     gone: bool = False
+    refuses: str = ""
 
     async def serve(self) -> None:
         """Answer until the link ends."""
@@ -243,6 +245,9 @@ class PretendGateway:
         self.asked.append(body["op"])
         if body["op"] == "listeners":
             self.upstream = body.get("upstream")
+        if body["op"] == "policy" and self.refuses:
+            await self.link.refuse(message, "failed", self.refuses)
+            return
         if body["op"] == "policy":
             self.policies[body["cell"]] = body["policy"]
         if body["op"] == "forget":

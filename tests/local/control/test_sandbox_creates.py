@@ -142,6 +142,23 @@ def test_a_create_that_fails_is_an_error_with_its_reason(tmp_path: Path) -> None
     run(work())
 
 
+def test_a_start_whose_rules_the_gateway_refuses(tmp_path: Path) -> None:
+    """The reason says what was not done and why, and speaks of no change."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path, PretendEngine()) as lab:
+            lab.gateway.refuses = "the disk is full; free some space"
+            await lab.client.post("/sandboxes", json={"name": "box", "public_key": KEY})
+            await lab.reaches("box", "error")
+            reason = (await lab.status("box"))["metadata"]["reason"]
+            assert reason == f"its rules could not be made active: the gateway refused: {lab.gateway.refuses}"
+            lab.gateway.refuses = ""
+            await lab.posted("/sandboxes/box/start")
+            await lab.reaches("box", "ready")
+
+    run(work())
+
+
 def test_a_start_that_the_machine_refuses_ends_with_doctors_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

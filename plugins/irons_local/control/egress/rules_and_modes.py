@@ -414,7 +414,7 @@ class Egress:
             found = await self._store.read(partial(self._policies, identity=identity, every=True))
             change = self._next()
         await self._tell()
-        await self._push(found, change, within)
+        await self._push(found, change, within, "its rules could not be made active")
 
     async def enforce_all(self, cells: Collection[str] | None = None) -> None:
         """Put the policy of every sandbox that may run active, for a gateway or settings that are new.
@@ -506,14 +506,13 @@ class Egress:
         found: Sequence[tuple[StoredSandbox, dict[str, Any]]],
         change: int,
         within: float | None = None,
+        failed: str = "the change is stored, but not active everywhere yet",
     ) -> int:
         pushes = [self._push_one(sandbox, policy, change, within) for sandbox, policy in found]
         try:
             return sum(await asyncio.gather(*pushes))
         except HttpError as error:
-            raise HttpError(
-                error.status, f"the change is stored, but not active everywhere yet: {error.text}"
-            ) from error
+            raise HttpError(error.status, f"{failed}: {error.text}") from error
 
     def _policies(
         self, connection: sqlite3.Connection, identity: str | None = None, *, every: bool = False
