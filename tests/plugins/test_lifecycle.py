@@ -93,7 +93,10 @@ def test_an_error_state_ends_a_wait_with_its_reason(run_irons: Runner, fake_api:
     fake_api.add("one", "error", metadata={"reason": "no \x1b[31mimage\nthere"})
     done = run_irons("wait", "one")
     assert done.code == 1
-    assert done.err.splitlines()[0] == r"irons: one is in the state error: no \x1b[31mimage\nthere"
+    assert done.err.splitlines() == [
+        r"irons: one is in the state error: no \x1b[31mimage\nthere",
+        "  irons status one shows all that is known; irons start one tries again, irons destroy one removes it",
+    ]
 
 
 def test_an_error_of_the_machine_ends_with_the_line_that_fixes_it(

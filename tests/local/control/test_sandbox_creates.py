@@ -152,6 +152,8 @@ def test_a_start_whose_rules_the_gateway_refuses(tmp_path: Path) -> None:
             await lab.reaches("box", "error")
             reason = (await lab.status("box"))["metadata"]["reason"]
             assert reason == f"its rules could not be made active: the gateway refused: {lab.gateway.refuses}"
+            told = (await lab.client.get("/sandboxes/box/ssh")).json()
+            assert told["error"] == "box is in the state error; SSH answers when it is ready"
             lab.gateway.refuses = ""
             await lab.posted("/sandboxes/box/start")
             await lab.reaches("box", "ready")

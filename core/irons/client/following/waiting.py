@@ -113,11 +113,12 @@ def broken(sandbox: Sandbox) -> IronsError:
     """Return the error that says why a sandbox is in the state `error`."""
     told = (sandbox.metadata.get(key) for key in _REASONS)
     why, _, fix = next((text for text in told if text), "").partition(FIX)
+    name = clean(sandbox.name)
     return IronsError(
-        f"{clean(sandbox.name)} is in the state error"
+        f"{name} is in the state error"
         + (f": {clean(why, limit=600)}" if why else ", and the server does not say why"),
         hint=clean(fix, limit=300)
-        or f"irons status {clean(sandbox.name)} shows all that is known; irons destroy {clean(sandbox.name)} removes it",
+        or f"irons status {name} shows all that is known; irons start {name} tries again, irons destroy {name} removes it",
     )
 
 

@@ -26,7 +26,7 @@ from irons_local.control.schema.public_key import checked_key
 from irons_local.control.schema.rules_schema import NEVER, RULES
 from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
-from irons_local.control.store.sandboxes import CREATING, READY, RUNNING, StoredSandbox
+from irons_local.control.store.sandboxes import CREATING, ERROR, READY, RUNNING, StoredSandbox
 from irons_local.control.store.terms import SECOND, Terms
 from irons_local.engines.protocol import Booter, Copies
 from irons_local.engines.vm import limits as vm_limits
@@ -272,7 +272,8 @@ async def ssh_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
     sandbox = await _find(call)
     port = call.plane.doors.port(sandbox.id)
     if port is None or sandbox.username is None or sandbox.status not in (READY, RUNNING):
-        raise conflict(f"{sandbox.name} is {sandbox.status}; SSH answers when it is ready")
+        state = "in the state error" if sandbox.status == ERROR else sandbox.status
+        raise conflict(f"{sandbox.name} is {state}; SSH answers when it is ready")
     # Ports that are open on every address are best reached at the one that this request came to.
     address = ipaddress.ip_address(call.plane.doors.address)
     host = (call.at or "127.0.0.1") if address.is_unspecified else str(address)
