@@ -25,6 +25,9 @@ from typing import Any
 from tests.e2e.registries import lay_registries
 
 HERE = Path(__file__).parent
+COMMAND_WITHIN = 400.0
+"""Seconds for a command that must end: thirty sandboxes may start at once on two busy processors."""
+
 HOST_PORT = 7000
 """Where something on the host listens."""
 HOLD = (
@@ -62,7 +65,7 @@ def becoming(user: str | None) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
 
 
-def eventually(true: Callable[[], object], *, within: float = 180.0, what: str = "it to come true") -> Any:
+def eventually(true: Callable[[], object], *, within: float = 300.0, what: str = "it to come true") -> Any:
     """Return the first true answer of `true`, asked again and again until `within` seconds are over; then fail."""
     deadline = time.monotonic() + within
     pause = 0.01
@@ -279,9 +282,9 @@ class Person:
             process.wait()
 
     def run(
-        self, *words: str, text: str | None = None, timeout: float = 180
+        self, *words: str, text: str | None = None, timeout: float = COMMAND_WITHIN
     ) -> subprocess.CompletedProcess[str]:
-        """Run `irons WORDS…` to its end."""
+        """Run `irons WORDS…` to its end, which may take `timeout` seconds, and never less than `COMMAND_WITHIN`."""
         return subprocess.run(
             [*self.lab.enter(user=self.user), *self.program, *words],
             env=self.env,
@@ -290,11 +293,11 @@ class Person:
             errors="replace",
             input=text if text is not None else "",
             capture_output=True,
-            timeout=timeout,
+            timeout=max(timeout, COMMAND_WITHIN),
             check=False,
         )
 
-    def ok(self, *words: str, timeout: float = 180) -> str:
+    def ok(self, *words: str, timeout: float = COMMAND_WITHIN) -> str:
         """Run `irons WORDS…`, expect exit code 0, and return its stdout."""
         done = self.run(*words, timeout=timeout)
         assert done.returncode == 0, (
@@ -302,7 +305,9 @@ class Person:
         )
         return done.stdout
 
-    def inside(self, name: str, script: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+    def inside(
+        self, name: str, script: str, timeout: float = COMMAND_WITHIN
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell script in a sandbox, over SSH."""
         return self.run("exec", name, "--", "sh", "-c", script, timeout=timeout)
 
