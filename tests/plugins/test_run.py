@@ -11,6 +11,7 @@ import pytest
 from irons.errors import UsageError
 from irons.testing import EXTENSIONS, FakeApi, Runner, faults
 from irons_plugins.run.transfer import wanted
+from tests.repl.terminal import Terminal
 
 from .conftest import Irons, Sshd, until
 from .remote_processes import running, seconds
@@ -29,6 +30,11 @@ def left(api: FakeApi) -> list[str]:
     """The sandboxes that `run` made and that are there."""
     with api.lock:
         return [name for name in api.sandboxes if name.startswith("run-")]
+
+
+def modes(api: FakeApi) -> list[str]:
+    """The modes that sandboxes were created with."""
+    return [call.body["mode"] for call in api.calls if call.line == "POST /sandboxes"]
 
 
 @pytest.mark.parametrize("code", [0, 7, 255])
@@ -129,6 +135,20 @@ def test_hosts_mean_deny(runs: Irons, fake_api: FakeApi) -> None:
     body = next(call.body for call in fake_api.calls if call.line == "POST /sandboxes")
     assert body["mode"] == "deny"
     assert body["rules"] == [{"pattern": "example.com", "list": "allow"}]
+
+
+def test_nobody_is_asked_without_a_terminal(runs: Irons, fake_api: FakeApi) -> None:
+    """In CI `--mode ask` makes a sandbox in `deny`, and a line says so once."""
+    done = runs("run", "--mode", "ask", "--", "true")
+    assert (done.returncode, done.stderr.count(b"the mode is deny and not ask")) == (0, 1)
+    assert modes(fake_api) == ["deny"]
+
+
+def test_a_person_at_a_terminal_is_asked(runs: Irons, fake_api: FakeApi) -> None:
+    """At a terminal the sandbox of `--mode ask` is in that mode."""
+    with Terminal(runs.argv("run", "--mode", "ask", "--", "true"), {**runs.env, "TERM": "xterm"}) as screen:
+        assert screen.ended() == 0
+    assert modes(fake_api) == ["ask"]
 
 
 @pytest.mark.parametrize(

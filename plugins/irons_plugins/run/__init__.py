@@ -88,7 +88,8 @@ def irons_commands() -> list[Command]:
             ),
             pace="terminal",
             about="""The sandbox is destroyed when the program has ended, also after Ctrl-C or where this process is killed.
-Where the program failed and files were sent, it is kept for an hour. With --allow and no --mode the mode is deny.
+Where the program failed and files were sent, it is kept for an hour. With --allow and no --mode the mode is deny;
+without a terminal (in CI) ask is deny, too.
 The program starts in ~/work where files were sent. A relative PATH of --bring is below where the program started.""",
             examples=(
                 "irons run -- python3 -c 'print(1)'",

@@ -100,10 +100,18 @@ def run(
                 ctx.api.need("holds", "a server that ends a sandbox with its client")
             holder = nullcontext() if keep else Holder(ctx, plan.name)
             with holder, _removed(ctx, plan.name, keep=keep) as fate:
-                _made(ctx, plan.name, image=image, mode=mode, allow=allow, held=not keep)
+                _made(ctx, plan.name, image=image, mode=_attended(ctx, mode), allow=allow, held=not keep)
                 return _inside(ctx, entrance(ctx, plan.name), plan, fate)
     except KeyboardInterrupt as interrupt:
         raise ended_by(interrupt) from None
+
+
+def _attended(ctx: Context, mode: str | None) -> str | None:
+    """Return the mode to create the sandbox with: `deny` in place of `ask` where no one could see a question."""
+    if mode != "ask" or ctx.streams.stdin_is_tty or ctx.streams.stderr_is_tty:
+        return mode
+    ctx.progress("the mode is deny and not ask: without a terminal no one is asked")
+    return "deny"
 
 
 def _files(ctx: Context, directory: str | None, everything: str | None) -> Chosen | None:
