@@ -25,7 +25,9 @@ from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.doctor.checks import judge
 from irons_local.doctor.facts import Facts
 from irons_local.engines.conformance import CHECKS
+from irons_local.engines.protocol import Kit
 from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
+from irons_local.engines.vm.engine import VmEngine
 from irons_local.errors import EngineError
 from irons_local.images.bootable import cpio, initrd
 from irons_local.images.sources import debian
@@ -315,6 +317,62 @@ def test_a_missing_device_needs_no_guest(tmp_path: Path) -> None:
         assert (found.usable, "there is no" in found.why) == (False, True)
 
     asyncio.run(main())
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("end", "usable", "why"),
+    [
+        ("exit 33", True, ""),
+        (
+            "echo 'qemu-system-x86_64: failed to initialize kvm: Invalid argument' >&2; exit 1",
+            False,
+            "initialize",
+        ),
+        ("kill -KILL $$", False, "QEMU died by signal 9"),
+        ("exec sleep 3600", False, "did not run within"),
+    ],
+)
+def test_a_device_that_is_there_is_tried_by_a_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, why: str, *, usable: bool
+) -> None:
+    """A stand-in for QEMU gets the tiny guest, and how it ends decides; one that hangs is ended, and no firmware is left."""
+    stand_in, device = tmp_path / "qemu", tmp_path / "kvm"
+    stand_in.write_text(
+        f'#!/bin/sh\nfor each; do [ ! -f "$each" ] || {{ cp "$each" {tmp_path}/got; echo "$each" >>{tmp_path}/asked; }}; done\n{end}\n'
+    )
+    stand_in.chmod(0o755)
+    device.touch()
+    if "sleep" in end:
+        monkeypatch.setattr(kvm, "_WITHIN", 0.5)
+    else:
+        monkeypatch.setattr(kvm, "_WITHIN", 600.0)
+    found = asyncio.run(kvm.probe(str(stand_in), device))
+    assert (found.usable, why in found.why) == (usable, True), found
+    if "sleep" not in end:
+        # One that is ended for its time may not have come so far.
+        assert (tmp_path / "got").read_bytes() == kvm.guest()
+        assert not Path((tmp_path / "asked").read_text().strip()).exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("end", ["exit 33", "exit 1"])
+def test_kvm_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """An engine remembers what it found, whatever that is: each later start asks no guest."""
+    stand_in, device = tmp_path / qemu.PROGRAM, tmp_path / "kvm"
+    stand_in.write_text(f"#!/bin/sh\necho one >>{tmp_path}/runs\n{end}\n")
+    stand_in.chmod(0o755)
+    device.touch()
+    monkeypatch.setattr(qemu, "search_path", lambda: str(tmp_path))
+    monkeypatch.setattr(kvm, "_WITHIN", 600.0)
+    monkeypatch.setattr(kvm.probe, "__defaults__", (device,))
+    engine = VmEngine(Kit(cast("Cells", object()), tmp_path / "images", tmp_path / "sandboxes"))
+
+    async def main() -> list[bool]:
+        return [(await engine._accelerator()).usable for _ in range(3)]
+
+    assert asyncio.run(main()) == [end == "exit 33"] * 3
+    assert (tmp_path / "runs").read_text() == "one\n"
 
 
 def test_limits_have_the_machines_defaults_and_bounds() -> None:
