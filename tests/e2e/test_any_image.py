@@ -269,6 +269,12 @@ def test_an_entrypoint_runs_where_it_is_asked_for(person: Person, place: Path, t
         person.ok("create", "svc", "--image", "app", "--entrypoint", timeout=180)
         up = "up: 65532 /opt/app 1 by the app\n"
         eventually(lambda: up in person.ok("local", "logs", "--sandbox", "svc"), what="what it prints")
+        alone = json.loads(
+            person.ok("local", "logs", "--sandbox", "svc", "--console", "-n", "500", "-o", "json")
+        )
+        assert up.strip() in {each["line"] for each in alone}
+        assert {each["process"] for each in alone} == {"svc"}
+        assert person.run("local", "logs", "--console").returncode == 2
         assert told("entrypoint") == "running"
         person.ok("stop", "svc", timeout=180)
         person.ok("start", "svc", "--no-boot", timeout=180)

@@ -11,14 +11,17 @@ import json
 import os
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from irons_local.bundle import sshd
 from irons_local.bundle.machine import VIRTUAL_DISK
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
 from tests.e2e.machines import ALL, WITHIN, end_all, inside, only_in_test_vm, run_inside, status
+from tests.e2e.sampling import argument_lists
 from tests.e2e.test_lasting import end
 from tests.hostile_disks import BOOT_BLOCK, outside, over
 from tests.machine import Machine
@@ -189,6 +192,36 @@ def check_copy(person: Person, made_key: str, secret: Path) -> None:
     assert inside(person, "machine", "cat kept").stdout == "kept\nlater\n"
 
 
+def create_unseen(person: Person) -> None:
+    """Create the machine; from before that until it is ready no argument list has its host key or the value of a variable."""
+    value = SECRET.replace(" ", "-")
+    owner = replace(person, more={**(person.more or {}), "API_KEY": value})
+    words = ("create", "machine", *WORDS, "--env", "API_KEY", "--disk", "3G")
+    with argument_lists() as lists:
+        owner.ok(*words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
+    assert inside(person, "machine", "echo $API_KEY").stdout == f"{value}\n"
+    (key,) = person.home.rglob(f"sandboxes/*/settings/{sshd.HOST_KEY}")
+    secrets = [value, *key.read_text().splitlines()[1:-1]]
+    assert len(secrets) > 2
+    assert any(b"qemu-system" in line for line in lists)
+    assert not [line for line in lists for secret in secrets if secret.encode() in line]
+
+
+def check_reboot(person: Person) -> None:
+    """After a reboot from inside it is the same machine, in the same QEMU, with its files and its host key."""
+    pid, ask = status(person, "machine")["pid"], "cat /proc/sys/kernel/random/boot_id kept"
+    before, kept = inside(person, "machine", ask).stdout.splitlines()
+    run_inside(person, "machine", "sudo", "systemctl", "reboot")
+
+    def rebooted() -> list[str]:
+        found = inside(person, "machine", ask).stdout.splitlines()
+        return found if found and found[0] != before else []
+
+    assert eventually(rebooted, within=WITHIN)[1:] == [kept]
+    assert status(person, "machine")["pid"] == pid
+    assert inside(person, "machine", f"{ASKING}refused http://evil.example.test/").stdout == "403\n"
+
+
 def check_crash(person: Person) -> None:
     """With all that runs of the daemon killed at once, the machine lives on, and the next command finds it."""
     pid = status(person, "machine")["pid"]
@@ -285,10 +318,10 @@ def test_a_virtual_machine_keeps_to_its_limits_and_is_copied(
     clear_policy(person)
     person.ok("local", "image", "import", str(vm_image), "--as", "debian-vm", timeout=300)
     try:
-        words = ("create", "machine", *WORDS, "--disk", "3G", "--wait-timeout", f"{WITHIN}s")
-        person.ok(*words, timeout=WITHIN)
+        create_unseen(person)
         check_limits(person)
         assert inside(person, "machine", "echo kept > kept; sync").returncode == 0
+        check_reboot(person)
         secret.write_text(SECRET * 4096)
         write_disk(person, over(str(secret)))
         made_key = inside(person, "machine", "cat /etc/machine-id").stdout

@@ -143,6 +143,7 @@ def test_what_does_not_go_together(run_irons: Runner, own_api: FakeApi) -> None:
         ("fork", "one", "--try", "true", "--no-wait"),
         ("fork", "one", "two", "--keep"),
         ("fork", "one"),
+        ("fork", "one", "two", "--memory"),
     ):
         assert run_irons(*words).code == 2, words
     own_api.extensions = tuple(each for each in EXTENSIONS if each != "fork-held")

@@ -99,6 +99,7 @@ COPIES = (
                 name="line",
             ),
             Flag(("--keep",), "With --try: keep the copy; do not ask."),
+            Flag(("--memory",), "Refused: a copy boots, and has no memory of NAME."),
             Opt(("--mode",), "Their own egress mode. [default: that of NAME]", choices=MODES, kind="choice"),
             Opt(
                 ("--allow",),

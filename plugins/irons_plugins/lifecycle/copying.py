@@ -86,6 +86,7 @@ def fork(
     policy: str | None,
     line: str | None,
     keep: bool,
+    memory: bool,
     at_once: bool,
     wait_timeout: float | None,
 ) -> Sandbox | Iterator[Sandbox] | Result:
@@ -96,6 +97,11 @@ def fork(
         IronsError: It failed; with `line` the exit code is 125.
         KeyboardInterrupt: Ctrl-C while `line` is tried; the copy is destroyed.
     """
+    if memory:
+        raise UsageError(
+            f"memory is not copied: it has the identity of {name}, and connections that are not the copy's",
+            hint="without --memory a copy has the files, and boots",
+        )
     wish = policy_of(mode, allow, policy)
     if line is None:
         if keep:

@@ -243,7 +243,13 @@ def _memory(pid: int | None, proc: Path = Path("/proc")) -> int | None:
 
 
 def logs(
-    ctx: Context, *, process: str | None, lines: int, sandbox: str | None, request: str | None
+    ctx: Context,
+    *,
+    process: str | None,
+    lines: int,
+    sandbox: str | None,
+    console: bool,
+    request: str | None,
 ) -> Iterator[LogLine]:
     """Yield the last lines of each log, of those about a sandbox with what its boot printed, or of those about a request.
 
@@ -256,6 +262,8 @@ def logs(
         raise UsageError(f"--lines takes a number above 0, not {lines}")
     if sandbox is not None and process is not None:
         raise UsageError(f"{process} is a process of the backend; --sandbox goes without one")
+    if console and sandbox is None:
+        raise UsageError("--console goes with --sandbox NAME")
     if sandbox is not None and request is not None:
         raise UsageError("--sandbox and --request do not go together")
     directory = paths_of(ctx.settings).logs
@@ -266,6 +274,8 @@ def logs(
             directory, processes, identity, lines
         )
         yield from (LogLine(sandbox, clean(line)) for line in printed.splitlines()[-lines:])
+        if console:
+            return
     elif request is not None:
         found = files.of_request(directory, processes, request, lines)
     else:
