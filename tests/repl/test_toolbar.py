@@ -26,7 +26,7 @@ def style_of(outlook: Outlook, wanted: str) -> str:
 
 def test_it_tells_where_and_how_things_are() -> None:
     """Backend and profile, mode, sandboxes by state, and denials stand in one line."""
-    assert text(FULL) == " local (work) │ mode deny │ 3 ready │ 1 stopped │ 2 denied"
+    assert text(FULL) == " local (work) │ mode deny │ 3 ready │ 1 stopped │ 2 denied this session"
 
 
 def test_what_is_about_to_end_is_red() -> None:
@@ -62,8 +62,8 @@ def test_the_mode_of_another_sandbox_is_never_shown() -> None:
     """Until a look has seen the sandbox that was just chosen, no mode is shown for it, least of all the last one's."""
     seen = Outlook("local", mode="deny", sandbox="alpha", denied=0)
     assert text(seen.for_sandbox("alpha")) == text(seen)
-    assert text(seen.for_sandbox("beta")) == " local │ 0 denied"
-    assert text(seen.for_sandbox(None)) == " local │ 0 denied"
+    assert text(seen.for_sandbox("beta")) == " local │ 0 denied this session"
+    assert text(seen.for_sandbox(None)) == " local │ 0 denied this session"
     assert text(Outlook("local", mode="warn", differs=DIFFERS).for_sandbox("alpha")) == " local"
 
 
@@ -72,8 +72,14 @@ def test_the_mode_of_another_sandbox_is_never_shown() -> None:
     [
         (40, " local │ mode deny (2 open)"),
         (80, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
-        (100, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
-        (200, " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied"),
+        (
+            100,
+            " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied this session",
+        ),
+        (
+            200,
+            " local │ mode deny (alpha: warn, beta: warn) │ 3 ready │ 1 stopped │ 2 denied this session",
+        ),
     ],
 )
 def test_exceptions_are_named_while_they_fit(width: int, shown: str) -> None:
@@ -89,7 +95,8 @@ def test_exceptions_are_named_while_they_fit(width: int, shown: str) -> None:
 def test_what_a_failed_look_left_is_stale() -> None:
     """Where the last look failed the line says of when its facts are; none of them is green, and what was open stays red."""
     down = Outlook("local", "", "deny", {}, {"ready": 1}, 0, "unreachable", sandbox="alpha", as_of="19:02:11")
-    assert text(down) == " local │ unreachable, as of 19:02:11 │ alpha: mode deny │ 1 ready │ 0 denied"
+    told = " local │ unreachable, as of 19:02:11 │ alpha: mode deny │ 1 ready │ 0 denied"
+    assert (text(down), text(down, 80)) == (f"{told} this session", told)
     for part in ("alpha: mode deny", "1 ready", "0 denied"):
         assert style_of(down, part) == "class:stale"
     assert "as of 19:02:11 │ alpha: mode deny" in text(down, 60)

@@ -36,11 +36,16 @@ class Part(NamedTuple):
 MODE = 1
 """The rank of the mode: only why the last look failed is kept longer."""
 
+SINCE = " this session"
+"""Says from when on denials are counted, where it has room: the log and the live view have those from before too."""
+
 
 def toolbar(outlook: Outlook, width: int, keys: str = "") -> list[tuple[str, str]]:
     """Return the line as styled fragments that fit into `width` columns; `keys` is the mode of the keys, where they have one."""
     first = [_part("class:keys", keys, 1)] if keys else []
-    parts = [*first, *_parts(outlook)]
+    parts = [*first, *_parts(outlook, since=SINCE)]
+    if _length(parts) > width:
+        parts = [*first, *_parts(outlook)]
     if _length(parts) > width:
         parts = [*first, *_parts(outlook, room=0)]
     while len(parts) > 1 and _length(parts) > width:
@@ -52,8 +57,8 @@ def toolbar(outlook: Outlook, width: int, keys: str = "") -> list[tuple[str, str
     return cut(fragments, width)
 
 
-def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
-    """The parts; `room` is what the mode may take, None for all that it wants."""
+def _parts(outlook: Outlook, room: int | None = None, since: str = "") -> Sequence[Part]:
+    """The parts; `room` is what the mode may take, None for all that it wants, and `since` goes after what was denied."""
     where = clean(outlook.backend or "…", limit=40)
     if outlook.profile and outlook.profile != "default":
         where += f" ({clean(outlook.profile, limit=20)})"
@@ -76,7 +81,7 @@ def _parts(outlook: Outlook, room: int | None = None) -> Sequence[Part]:
     denied = outlook.denied_here
     if denied is not None:
         style = _STALE if stale else "class:bad" if denied else ""
-        parts.append(_part(style, f"{denied} denied", 2))
+        parts.append(_part(style, f"{denied} denied{since}", 2))
     parts.extend(_part(_STALE if stale else "", clean(extra, limit=40), 4) for extra in outlook.extras)
     return parts
 
