@@ -27,7 +27,10 @@ _MODULES = {
     "irons_plugins.local.confined": "gateway",
 }
 _PROC = Path("/proc")
-_END_WITHIN = 7.0
+_END_WITHIN = 20.0
+_KILLED_WITHIN = 60.0
+"""Seconds for a process that was killed: it goes at once, but waits for the processor and the disk as others do."""
+
 _ROUNDS = 3
 """A process that forks while it is looked for may leave one more."""
 
@@ -72,7 +75,7 @@ def end(paths: Paths) -> tuple[Survivor, ...]:
                     os.killpg(pid, signal.SIGKILL)
                 else:
                     os.kill(pid, signal.SIGKILL)
-                client.wait_for_end(pid, _END_WITHIN)
+                client.wait_for_end(pid, _KILLED_WITHIN)
     return survivors(paths)
 
 
