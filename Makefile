@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: quickstart
 quickstart: venv system ## Set everything up, then create, enter, lock, audit and destroy a real sandbox.
@@ -136,6 +136,7 @@ $(VENV)/made: pyproject.toml core/irons/version.py
 		echo "irons needs Python 3.11 or newer; name it: make PYTHON=python3.12 $(MAKECMDGOALS)"
 		exit 1
 	fi
+	echo "Installing irons and its tools into $(VENV), with packages of PyPI. The first time this takes a minute or more."
 	if command -v uv >/dev/null; then
 		[ -x $(BIN)/python ] || uv venv --quiet --seed --python "$$(command -v $(PYTHON))" $(VENV)
 		uv pip install --quiet --python $(BIN)/python --editable . --group dev

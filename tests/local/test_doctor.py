@@ -161,6 +161,21 @@ def test_what_is_only_better_to_have_fails_nothing(facts: Facts) -> None:
     assert all(check.ok for check in judge(facts))
 
 
+@pytest.mark.parametrize(
+    ("limits", "container", "fix"),
+    [
+        ("no control group is delegated to irons; and more", "", "irons local service install"),
+        ("no control group is delegated to irons; and more", "docker", ""),
+        ("without the unified hierarchy only root can limit", "", ""),
+        ("no controllers are delegated to irons", "", ""),
+    ],
+)
+def test_the_service_is_named_where_it_brings_limits(limits: str, container: str, fix: str) -> None:
+    """A fix that changes nothing is not printed: without the unified hierarchy, or in a container, the unit does not help."""
+    check = _of(replace(WELL, limits=limits, around=Surroundings(container)), "cgroups")
+    assert (check.ok, check.fix) == (True, fix)
+
+
 @pytest.mark.parametrize(("container", "fix"), [("", "modprobe loop"), ("docker", "")])
 def test_loop_devices_limit_a_disk(container: str, fix: str) -> None:
     """Without them the check tells root that `--disk` cannot be had, and how it can; an ordinary user needs none, as it is refused."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from irons_local.doctor import packages
 from irons_local.doctor.facts import Facts, gather
 from irons_local.engines.vm import limits, qemu
+from irons_local.linux.cgroup import UNDELEGATED
 from irons_local.paths import Paths
 
 _KERNEL = (5, 11)
@@ -249,7 +250,9 @@ def _disk(facts: Facts) -> DoctorCheck:
 def _limits(facts: Facts) -> DoctorCheck:
     if not facts.limits:
         return DoctorCheck("cgroups", True, "processors, memory and processes of a sandbox can be limited")
-    fix = "" if facts.uid == 0 else "irons local service install"
+    # A container seldom has a systemd of its own, which is what would run the service.
+    helps = facts.limits.startswith(UNDELEGATED) and not facts.around.container
+    fix = "irons local service install" if helps else ""
     return DoctorCheck("cgroups", True, f"only the number of processes can be limited: {facts.limits}", fix)
 
 

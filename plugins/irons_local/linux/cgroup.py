@@ -26,6 +26,9 @@ _REMOVE_TRIES = 50
 _MAKE_TRIES = 10
 _OURS = "irons"
 
+UNDELEGATED = "no control group is delegated to irons"
+"""Why an ordinary user with the unified hierarchy has no limits: what `irons local service install` changes."""
+
 Kind = Literal["v2", "v1", "none"]
 
 
@@ -81,11 +84,7 @@ class Groups:
             base = root / path.strip("/")
             # Only in a unit of our own may processes be moved about to make room for limits.
             if not base.name.startswith("irons") or not os.access(base / "cgroup.subtree_control", os.W_OK):
-                return cls(
-                    "none",
-                    {},
-                    "no control group is delegated to irons; irons local service install makes one",
-                )
+                return cls("none", {}, f"{UNDELEGATED}; irons local service install makes one")
         available = (root / "cgroup.controllers" if uid == 0 else base / "cgroup.controllers").read_text(
             encoding="ascii"
         )
