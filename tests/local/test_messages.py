@@ -122,13 +122,16 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
     ),
     (
         WORKER_TO_CONTROL,
-        messages.OpenQuestions("sb_1", [{"host": "a.example"}], 4, [{"host": "b.example"}]),
+        messages.OpenQuestions(
+            "sb_1", [{"host": "a.example"}], 4, [{"host": "b.example"}], [{"host": "c.example"}]
+        ),
         {
             "op": "questions",
             "cell": "sb_1",
             "questions": [{"host": "a.example"}],
             "others": 4,
             "ended": [{"host": "b.example"}],
+            "answers": [{"host": "c.example"}],
         },
     ),
     (WORKER_TO_CONTROL, messages.Grown("1-2-0"), {"op": "audit", "run": "1-2-0"}),

@@ -420,6 +420,28 @@ def test_an_empty_list(run_irons: Runner, fake_api: FakeApi) -> None:
     assert (done.out, done.err) == ("", "There are no rules.\n")
 
 
+def test_answers_that_are_no_rules_are_named_next_to_the_list(run_irons: Runner, own: FakeApi) -> None:
+    """In mode `ask` a line each, of the sandbox that is listed; the rows are the rules alone, and a server that refuses it costs no row."""
+    own.add("one", mode="ask")
+    own.sandboxes["one"].rules.append({"pattern": "a.example", "list": "allow"})
+    given = {"sandbox_name": "one", "pattern": "new.example:443", "answer": "no", "seconds": 240}
+    own.answers = [
+        given,
+        {**given, "pattern": "next.example:443", "answer": "once", "seconds": 50},
+        {**given, "sandbox_name": "two"},
+    ]
+    done = run_irons("egress", "list", "--sandbox", "one", "-o", "json").ok()
+    assert [row["pattern"] for row in done.json()] == ["a.example"]
+    assert done.err.splitlines() == [
+        "new.example:443 of one: refused without a question, for 4 min more; it is the answer no, not a rule",
+        "next.example:443 of one: the next connection passes, for 50 s more; it is the answer once, not a rule",
+    ]
+    own.fail(faults.error(403), on="GET /questions")
+    assert len(run_irons("egress", "list", "--sandbox", "one", "-o", "json").ok().json()) == 1
+    own.sandboxes["one"].mode = "deny"
+    assert run_irons("egress", "list", "--sandbox", "one").ok().err == ""
+
+
 # mode and check
 
 

@@ -70,6 +70,7 @@ class FakeState:
         ssh: What it answers about SSH.
         images: The images that it lists, as objects with a `name`.
         questions: What people are asked, as `GET /questions` has it.
+        answers: Answers that are not rules and count for a while yet, likewise.
         snapshots: The snapshots that it lists, as objects with a `name` and a `sandbox`.
         cut: How many live connections it says that a change cuts.
         progress: What the polls of a new sandbox say in their metadata, one each.
@@ -104,6 +105,7 @@ class FakeState:
     images: list[dict[str, Any]] = field(default_factory=list)
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     cut: int = 0
     progress: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

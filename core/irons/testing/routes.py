@@ -111,7 +111,8 @@ def _questions(api: FakeState, call: Call, rest: list[str]) -> Any:
 
         after, wait = call.query.get("after"), float(call.query.get("wait") or 0)
         api.lock.wait_for(lambda: str(token()) != after or api.closing.is_set(), wait)
-        return {"questions": api.questions, "token": token(), "watched": "watch" in call.query}
+        seen = {"questions": api.questions, "token": token(), "watched": "watch" in call.query}
+        return {**seen, "answers": api.answers}
     found = next((each for each in api.questions if each["id"] == rest[0]), None)
     if found is None:
         raise FakeRefusal(404, f"there is no open question {rest[0]}")

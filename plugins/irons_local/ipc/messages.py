@@ -289,12 +289,14 @@ class OpenQuestions(NamedTuple):
             agent inside asked for it without a connection, and its last words for it.
         others: places beyond those.
         ended: those that ended without an answer lately, each with `host`, `port`, `since`, `count` and `why`.
+        answers: those that are not rules and count for a while, each with `host`, `port`, `reply` and `left`, seconds.
     """
 
     cell: _Cell
     questions: Annotated[Sequence[Any], fields.a_list]
     others: Annotated[int, fields.number] = 0
     ended: Annotated[Sequence[Any], fields.a_list] = ()
+    answers: Annotated[Sequence[Any], fields.a_list] = ()
 
 
 # Worker to keeper

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from irons.client.scoped_names import keep_changes, keep_rules
 from irons.command import Result, View
-from irons.errors import ApiError, Denied, NotFound, Unreachable, UsageError
+from irons.errors import ApiError, Denied, NotFound, Unreachable, Unsupported, UsageError
 from irons.record import NamedTuple
+from irons.text import clean
 from irons_plugins.egress.impact import forecasts, say_cut
 from irons_plugins.egress.patterns import checked, spelled
 from irons_plugins.egress.rows import Change
@@ -207,10 +209,26 @@ def _say_others(ctx: Context, scope: Scope) -> None:
 
 
 def list_rules(ctx: Context, *, scope: Scope) -> Sequence[ListedRule]:
-    """Return the rules, allow list first; in the order the server has them."""
-    rules = ctx.api.rules(scope.sandbox).rules
-    keep_rules(ctx.settings, scope.sandbox, rules)
-    return rules
+    """Return the rules, allow list first; in the order the server has them. Answers that are not rules are named next to them."""
+    found = ctx.api.rules(scope.sandbox)
+    keep_rules(ctx.settings, scope.sandbox, found.rules)
+    if found.mode == "ask":
+        _say_answers(ctx, scope)
+    return found.rules
+
+
+def _say_answers(ctx: Context, scope: Scope) -> None:
+    """Name the answers that count for a while yet."""
+    from irons.ending import lasting
+
+    with suppress(ApiError, Unsupported):
+        for each in ctx.api.questions().answers:
+            if scope.sandbox is None or each.sandbox == scope.sandbox:
+                what = "the next connection passes" if each.answer == "once" else "refused without a question"
+                place = f"{clean(each.pattern)} of {clean(each.sandbox)}"
+                ctx.progress(
+                    f"{place}: {what}, for {lasting(each.seconds)} more; it is the answer {each.answer}, not a rule"
+                )
 
 
 def mode(ctx: Context, *, mode: str | None, scope: Scope) -> Result:

@@ -25,10 +25,13 @@ def told(
     return {**given, "count": 3, "waiting": 2, **more}
 
 
-async def tell(lab: Lab, cell: str, *questions: Any, others: int = 0) -> Sequence[Any]:
+async def tell(
+    lab: Lab, cell: str, *questions: Any, others: int = 0, answers: Sequence[Any] = ()
+) -> Sequence[Any]:
     """Have the gateway say what is asked of a cell; gives what the API then lists."""
     before = await in_json(lab, "GET", "/questions")
-    notice = {"op": "questions", "cell": cell, "questions": list(questions), "others": others}
+    notice: dict[str, Any] = {"op": "questions", "cell": cell, "questions": list(questions), "others": others}
+    notice["answers"] = list(answers)
     await lab.gateway.link.send(notice)
 
     async def changed() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from tests.local.control.asking import HOST, asking, in_json, tell, told
 from tests.local.control.lab import control_plane, run
@@ -53,6 +54,41 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
             (others,) = (await in_json(lab, "GET", "/questions"))["others"]
             assert others == {"sandbox_name": "box", "sandbox_id": cell, "places": 412}
             assert await tell(lab, cell) == []
+
+    run(work())
+
+
+def test_answers_that_are_no_rules_are_listed_while_they_last(tmp_path: Path) -> None:
+    """With the seconds that are left; what is malformed is passed over, and what the gateway tells of no more is gone."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            cell = str((await lab.create("box", mode="ask"))["id"])
+            given = {"host": HOST, "port": 443, "reply": "no", "left": 300}
+            odd: list[Any] = [
+                None,
+                {},
+                {**given, "host": "\x1b[2J"},
+                {**given, "port": 0},
+                {**given, "left": 0},
+                {**given, "left": 10**9},
+                {**given, "left": "300"},
+                {**given, "reply": "always"},
+                {**given, "reply": ["no"]},
+            ]
+            await tell(lab, cell, told(), answers=[*odd, given])
+            (listed,) = (await in_json(lab, "GET", "/questions"))["answers"]
+            assert 0 < listed.pop("seconds") <= 300
+            assert listed == {
+                "sandbox_name": "box",
+                "sandbox_id": cell,
+                "host": HOST,
+                "port": 443,
+                "pattern": f"{HOST}:443",
+                "answer": "no",
+            }
+            await tell(lab, cell)
+            assert (await in_json(lab, "GET", "/questions"))["answers"] == []
 
     run(work())
 

@@ -141,6 +141,27 @@ def test_once_is_for_the_next_where_none_waits() -> None:
     assert not asking.takes(place())
 
 
+def test_answers_that_last_are_reported_while_they_do() -> None:
+    """Each with the seconds that are left; one that is used up, replaced or over is left out, and each change is a notice."""
+    asking, clock = watched()
+    notices: list[int] = []
+    asking.changed = lambda: notices.append(len(asking.answered()))
+    asking.reply(place(), "once")
+    asking.reply(place(port=80), "no")
+    clock.now += 10
+    assert [(each.place.port, each.reply, each.left) for each in asking.answered()] == [
+        (443, "once", ONCE_WITHIN - 10),
+        (80, "no", NO_FOR - 10),
+    ]
+    assert asking.takes(place())
+    assert notices == [1, 2, 1]
+    asking.put(policy(mode="deny"))
+    assert notices == [1, 2, 1, 0]
+    asking.reply(place(), "no")
+    clock.now += NO_FOR
+    assert asking.answered() == []
+
+
 def test_no_refuses_for_a_while_without_a_question() -> None:
     """It is remembered for five minutes; `once` takes it back."""
     asking, clock = watched()

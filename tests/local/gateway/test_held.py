@@ -256,7 +256,7 @@ def test_those_that_wait_take_no_place_of_others(shared: Stand) -> None:
 
 
 def test_the_control_plane_hears_of_it(shared: Stand) -> None:
-    """A notice has all open questions of the cell; the answer closes them."""
+    """A notice has all open questions of the cell; the answer closes them, and is in a notice while it counts."""
     ask(shared)
     watch(shared)
     assert shared.server is not None
@@ -271,3 +271,7 @@ def test_the_control_plane_hears_of_it(shared: Stand) -> None:
         assert (question["count"], question["waiting"], body["cell"]) == (1, 1, CELL)
         reply(shared, "no", host)
         program.rest()
+        while not (answers := body.get("answers")) or host not in {each["host"] for each in answers}:
+            body = shared.server.recv().body
+    (answer,) = (each for each in answers if each["host"] == host)
+    assert (answer["port"], answer["reply"], answer["left"] > 0) == (80, "no", True)

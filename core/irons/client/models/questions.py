@@ -91,6 +91,28 @@ class OpenQuestion(_QuestionFields):
         )
 
 
+class LastingAnswer(NamedTuple):
+    """An answer that is not a rule, and that counts for a while.
+
+    Attributes:
+        sandbox: The sandbox.
+        pattern: What it is for, HOST:PORT.
+        answer: `once` lets the next connection pass, `no` refuses each without a question.
+        seconds: How long it counts yet.
+    """
+
+    sandbox: str
+    pattern: str
+    answer: str
+    seconds: int = 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> LastingAnswer:
+        """Read an answer of `GET /questions`."""
+        sandbox, pattern, answer = (text_of(row.get(key)) for key in ("sandbox_name", "pattern", "answer"))
+        return cls(sandbox, pattern, answer, count_of(row.get("seconds")))
+
+
 class QuestionPage(NamedTuple):
     """The open questions: the oldest of each sandbox, then the second of each, and so on.
 
@@ -99,12 +121,14 @@ class QuestionPage(NamedTuple):
         others: How many places each sandbox tries beyond its questions.
         token: For the next request.
         watched: Whether connections wait: someone watches.
+        answers: Answers that are not rules and count for a while yet.
     """
 
     questions: tuple[OpenQuestion, ...] = ()
     others: Mapping[str, int] = {}
     token: int = 0
     watched: bool = False
+    answers: tuple[LastingAnswer, ...] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> QuestionPage:
@@ -117,6 +141,7 @@ class QuestionPage(NamedTuple):
             others,
             count_of(answer.get("token")),
             answer.get("watched") is True,
+            tuple(map(LastingAnswer.of, rows_of(answer, "answers"))),
         )
 
 

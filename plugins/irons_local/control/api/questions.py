@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -74,6 +75,26 @@ _PAGE: Schema = {
                 "properties": {"sandbox_name": _TEXT, "sandbox_id": _TEXT, "places": _NUMBER},
             },
         },
+        "answers": {
+            "type": "array",
+            "description": "Answers that are not rules and count for a while yet.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "sandbox_name": _TEXT,
+                    "sandbox_id": _TEXT,
+                    "host": _TEXT,
+                    "port": _NUMBER,
+                    "pattern": _TEXT,
+                    "answer": {
+                        "type": "string",
+                        "enum": ["once", "no"],
+                        "description": "The next connection passes, or each is refused without a question.",
+                    },
+                    "seconds": {**_NUMBER, "description": "How long it counts yet."},
+                },
+            },
+        },
         "token": {**_NUMBER, "description": "For `after` of the next request."},
         "watched": {"type": "boolean", "description": "Whether connections wait: someone watches."},
     },
@@ -127,6 +148,18 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
         "others": [
             {"sandbox_name": sandbox.name, "sandbox_id": sandbox.id, "places": places}
             for sandbox, places in found.others
+        ],
+        "answers": [
+            {
+                "sandbox_name": sandbox.name,
+                "sandbox_id": sandbox.id,
+                "host": each.host,
+                "port": each.port,
+                "pattern": each.pattern,
+                "answer": each.reply,
+                "seconds": math.ceil(left),
+            }
+            for each, sandbox, left in found.answers
         ],
         "token": found.token,
         "watched": questions.watchers.watched(only),

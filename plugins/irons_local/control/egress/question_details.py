@@ -1,4 +1,4 @@
-"""What a person sees of a question before answering: what the audit log has of its host, and what its name alone says.
+"""What a person sees of a question before answering: what the audit log has of its host, and what its name alone says; and which answers last.
 
 Nothing is looked up or contacted for a question, not even by DNS.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from irons_local.control.audit.events import AGAINST
 from irons_local.control.egress.relays import looks_random, relay_of
 from irons_local.control.store.database import Store
-from irons_policy.hostnames import Host
+from irons_policy.hostnames import Host, HostError, canonical_host
 from irons_policy.idn import registrable
+from irons_policy.patterns import narrowest
 
 _DOMAIN = 1
 """Kind of a summary's row that stands for all names below a domain; what is above it stands for the rest."""
@@ -22,6 +23,11 @@ MOST_BELOW: Final = 3
 """Other names below the same domain that are named; further ones are counted."""
 MOST_LATEST: Final = 256
 """Refusals since the question was asked that are counted apart from those before it."""
+
+_MOST_ANSWERS = 64
+"""Answers of one cell that are taken from a worker."""
+_LONGEST_ANSWER = 3600
+"""Seconds for which an answer counts at most."""
 
 
 class QuestionAbout(NamedTuple):
@@ -184,3 +190,52 @@ def _details(about: QuestionAbout, tried: Mapping[str, _Tried]) -> QuestionDetai
         len(below),
         tuple(each for each in marks if each),
     )
+
+
+class CellAnswer(NamedTuple):
+    """An answer.
+
+    Attributes:
+        host: what it is for, canonical.
+        port: and where.
+        reply: `once` lets the next connection pass, `no` refuses all without a question.
+        until: when it ends, by the control plane's clock.
+    """
+
+    host: str
+    port: int
+    reply: Literal["once", "no"]
+    until: float
+
+    @property
+    def pattern(self) -> str:
+        """What it is for, as the pattern of a rule would be."""
+        return narrowest(self.host, self.port, exact=True)
+
+
+def read_answers(told: Sequence[object], now: float) -> tuple[CellAnswer, ...]:
+    """Read the answers that a worker tells of; what is malformed is passed over."""
+    found = (
+        _read_answer(cast("Mapping[str, Any]", each), now)
+        for each in told[-_MOST_ANSWERS:]
+        if isinstance(each, Mapping)
+    )
+    return tuple(each for each in found if each is not None)
+
+
+def _read_answer(told: Mapping[str, Any], now: float) -> CellAnswer | None:
+    name, port, reply, left = (told.get(key) for key in ("host", "port", "reply", "left"))
+    if (
+        not isinstance(name, str)
+        or type(port) is not int
+        or type(left) is not int
+        or reply not in ("once", "no")
+    ):
+        return None
+    if not 0 < port < 65_536 or not 0 < left <= _LONGEST_ANSWER:
+        return None
+    try:
+        host = canonical_host(name).text
+    except HostError:
+        return None
+    return CellAnswer(host, port, reply, now + left)

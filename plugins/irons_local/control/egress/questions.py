@@ -15,7 +15,13 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
 from irons_local.control.egress import locked
-from irons_local.control.egress.question_details import QuestionAbout, QuestionBook, QuestionDetails
+from irons_local.control.egress.question_details import (
+    CellAnswer,
+    QuestionAbout,
+    QuestionBook,
+    QuestionDetails,
+    read_answers,
+)
 from irons_local.control.egress.question_log import (
     NOT_TAKEN,
     WORKER_ENDED,
@@ -142,12 +148,14 @@ class QuestionsSeen(NamedTuple):
         others: places of sandboxes beyond their questions.
         token: another one once something has changed.
         details: what there is to see of each question, by its id.
+        answers: those that are not rules and count for a while yet, each with its sandbox and the seconds that are left.
     """
 
     questions: Sequence[tuple[CellQuestion, StoredSandbox]]
     others: Sequence[tuple[StoredSandbox, int]]
     token: int
     details: Mapping[str, QuestionDetails] = {}
+    answers: Sequence[tuple[CellAnswer, StoredSandbox, float]] = ()
 
 
 class QuestionDesk:
@@ -182,6 +190,8 @@ class QuestionDesk:
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
         self._others: dict[str, int] = {}
+        self._clock = clock
+        self._answers: dict[str, tuple[CellAnswer, ...]] = {}
         # Another process of the control plane begins with another token.
         self._token = time.time_ns() // 1_000_000
         self._first = self._token
@@ -195,11 +205,17 @@ class QuestionDesk:
         found = [each for each in (_question(told.cell, given) for given in told.questions[:_MOST]) if each]
         self._log.open(each.id for each in found)
         self._log.ended(read_ends(told.cell, told.ended))
+        answers = read_answers(told.answers, self._clock())
+        if answers:
+            self._answers[told.cell] = answers
+        else:
+            self._answers.pop(told.cell, None)
         self._put(told.cell, tuple(found), told.others)
 
     def forget(self, cell: str) -> None:
         """Its worker is another one, or it is gone: nothing is asked of it until a worker says otherwise."""
         self._log.lost(each.end(WORKER_ENDED) for each in self._open.get(cell, ()))
+        self._answers.pop(cell, None)
         self._put(cell, (), 0)
 
     def _put(self, cell: str, found: tuple[CellQuestion, ...], others: int) -> None:
@@ -249,7 +265,7 @@ class QuestionDesk:
                 while after == self._token_of(only):
                     self._news.clear()
                     await self._news.wait()
-        token, cells = self._token_of(only), {*self._open, *self._others}
+        token, cells = self._token_of(only), {*self._open, *self._others, *self._answers}
         if only is not None:
             cells &= {*only}
         known = await self._sandboxes(cells)
@@ -262,10 +278,17 @@ class QuestionDesk:
         )
         questions = [(each, known[each.cell]) for _, _, each in ranked]
         others = [(known[cell], count) for cell, count in self._others.items() if count and cell in known]
+        now = self._clock()
+        answers = [
+            (each, known[cell], each.until - now)
+            for cell, given in self._answers.items()
+            for each in given
+            if cell in known and each.until > now
+        ]
         about = await self._book.of(
             QuestionAbout(each.id, each.cell, each.host, each.port, each.since) for each, _ in questions
         )
-        return QuestionsSeen(questions, others, token, about)
+        return QuestionsSeen(questions, others, token, about, answers)
 
     async def answer(
         self, identity: str, said: Answer, *, all_of: bool, pattern: str | None, hosts: RuleSet | None = None

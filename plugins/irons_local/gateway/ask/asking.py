@@ -80,6 +80,20 @@ class EndedQuestion(NamedTuple):
     why: EndReason
 
 
+class GivenAnswer(NamedTuple):
+    """An answer that is not a rule, and that counts for a while.
+
+    Attributes:
+        place: what it is for.
+        reply: `once` lets the next connection pass, `no` refuses all.
+        left: seconds.
+    """
+
+    place: Place
+    reply: Reply
+    left: float
+
+
 class Waiter(Protocol):
     """A connection, or a request of the agent's, that waits for an answer."""
 
@@ -199,7 +213,9 @@ class Asking:
     def put(self, policy: Policy | None) -> None:
         """Take another policy: questions that it answers are closed, and who waits for them looks again."""
         closed = [question for place, question in self._open.items() if not _asks(policy, place)]
+        told = bool(closed)
         if policy is None or policy.mode != "ask":
+            told = told or bool(self._once or self._no)
             self._others.clear()
             self._once.clear()
             self._no.clear()
@@ -208,7 +224,7 @@ class Asking:
             self._unanswered = 0
             self._release(question.waiting, None)
             _tell(question, None)
-        if closed:
+        if told:
             self.changed()
 
     # What connections do.
@@ -221,7 +237,11 @@ class Asking:
 
     def takes(self, place: Place) -> bool:
         """Use up an answer that lets one connection pass; False where there is none."""
-        return _lasts(self._once, place, self._clock()) and self._once.pop(place, None) is not None
+        if not _lasts(self._once, place, self._clock()):
+            return False
+        del self._once[place]
+        self.changed()
+        return True
 
     def refuses(self, place: Place) -> bool:
         """True where a person has refused this place a short while ago."""
@@ -311,11 +331,16 @@ class Asking:
         if question is not None:
             question.listening.discard(waiter)
 
-    def answered(self) -> list[tuple[Place, State]]:
-        """Places that a person let pass or refused a short while ago, by answers that are not rules."""
+    def answered(self) -> list[GivenAnswer]:
+        """The answers that are not rules and count for a while yet: the next connection passes, or each is refused."""
         now = self._clock()
-        once: list[tuple[Place, State]] = [(each, "allowed") for each, end in self._once.items() if end > now]
-        return [*once, *((each, "refused") for each, end in self._no.items() if end > now)]
+        kept: tuple[tuple[Reply, dict[Place, float]], ...] = (("once", self._once), ("no", self._no))
+        return [
+            GivenAnswer(place, reply, end - now)
+            for reply, places in kept
+            for place, end in places.items()
+            if end > now
+        ]
 
     def passes_once(self, place: Place) -> bool:
         """True where the next connection to this place passes by an answer that was given."""

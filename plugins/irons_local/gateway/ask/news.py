@@ -98,8 +98,17 @@ class QuestionNews:
             }
             for each in self._asking.ended()
         ]
-        body = body_of(OpenQuestions(self._cell, told, others, ended))
+        answers = [
+            {
+                "host": each.place.host.text,
+                "port": each.place.port,
+                "reply": each.reply,
+                "left": math.ceil(each.left),
+            }
+            for each in self._asking.answered()
+        ]
+        body = body_of(OpenQuestions(self._cell, told, others, ended, answers))
         for link in self._links():
             with suppress(LinkError):
                 link.post(body)
-        return bool(told or ended)
+        return bool(told or ended or answers)

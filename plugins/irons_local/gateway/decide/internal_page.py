@@ -67,7 +67,12 @@ def _asked(asking: Asking) -> dict[str, Any]:
         for each in asking.open()
     ]
     answered = [
-        {"host": place.host.text, "port": place.port, "state": state} for place, state in asking.answered()
+        {
+            "host": each.place.host.text,
+            "port": each.place.port,
+            "state": "allowed" if each.reply == "once" else "refused",
+        }
+        for each in asking.answered()
     ]
     return {
         "request": "POST http://irons.internal/ask with a JSON object: host, port, reason, and wait in seconds",
