@@ -96,8 +96,7 @@ def test_a_line_is_tried_in_a_copy(person: Person, sandbox: str) -> None:
     assert {
         *(("added", "/etc/made"), ("removed", "/etc/issue"), ("changed", f"{home}/note")),
         *(("removed", f"{home}/deep"), ("removed", f"{home}/deep/er")),
-    } <= changed
-    assert len(changed) < 20, sorted(changed)
+    } <= changed, sorted(changed)
     look = "cat note deep/er; ls /etc/made /etc/issue 2>/dev/null"
     assert person.inside(sandbox, look).stdout == "then\nx\n/etc/issue\n"
     assert [row["name"] for row in json.loads(person.ok("list", "-o", "json"))] == before
