@@ -124,6 +124,11 @@ def test_local_wins_over_a_key_in_the_environment(irons_env: dict[str, str]) -> 
         ("[profiles]\nwork = 1", "profiles.work in", ""),
         ("api_url = ", "is not TOML", "move it away"),
         ("\udcff", "is not TOML", "move it away"),
+        (
+            "[local]\n[local]\nkeep_days = 9",
+            "is not TOML",
+            "put the lines below it where that table begins first",
+        ),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(

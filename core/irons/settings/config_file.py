@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, NotFound
 from irons.files import write_whole
-from irons.settings.settings import check, check_key, typed
+from irons.settings.settings import check, check_key, not_toml, typed
 
 if TYPE_CHECKING:
     import tomlkit
@@ -94,9 +94,7 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except (UnicodeDecodeError, TOMLKitError) as error:
-        raise ConfigError(
-            f"{path} is not TOML: {error}", hint=f"fix it by hand, or move it away: mv {path} {path}.bad"
-        ) from None
+        raise not_toml(path, error) from None
     # The library's own integers and texts are no plain ones.
     check(document.unwrap(), path)
     return document

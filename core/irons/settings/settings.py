@@ -415,11 +415,17 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} is not TOML: {error}", hint=f"fix it by hand, or move it away: mv {path} {path}.bad"
-        ) from None
+        raise not_toml(path, error) from None
     check(document, path)
     return document
+
+
+def not_toml(path: Path, error: Exception) -> ConfigError:
+    """Return what is reported of a file that can't be read, with the way out."""
+    # Tomllib says `Cannot declare ('local',) twice (at line 9, column 7)`.
+    twice = "put the lines below it where that table begins first, or " if " twice" in str(error) else ""
+    hint = f"{twice or 'fix it by hand, or '}move it away: mv {path} {path}.bad"
+    return ConfigError(f"{path} is not TOML: {error}", hint=hint)
 
 
 def check(document: Mapping[str, Any], path: Path) -> None:
