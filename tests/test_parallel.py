@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,7 +97,12 @@ def test_fails(dying):
 """
 
 
-def begun(place: Path, files: Mapping[str, str], *words: str) -> subprocess.Popen[str]:
+WORKERS = ("-n2", "--dist=loadgroup")
+
+
+def begun(
+    place: Path, files: Mapping[str, str], *words: str, workers: Sequence[str] = WORKERS
+) -> subprocess.Popen[str]:
     """A run of two workers on test modules of its own."""
     (place / "pytest.ini").write_text("[pytest]\n")
     for name, text in files.items():
@@ -108,8 +113,7 @@ def begun(place: Path, files: Mapping[str, str], *words: str) -> subprocess.Pope
         "-m",
         "pytest",
         "-q",
-        "-n2",
-        "--dist=loadgroup",
+        *workers,
         "-p",
         "no:cacheprovider",
         "-p",
