@@ -41,6 +41,19 @@ def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:
     assert b"\x1b[?1049l" in screen.raw
 
 
+def test_the_pane_says_how_questions_come_where_none_can(terminal: Open, fake: FakeApi) -> None:
+    """Where no sandbox is in mode `ask`, the pane itself says so, until there is a question."""
+    fake.mode = "warn"
+    screen = terminal("ask", columns=100, rows=20)
+    screen.until("irons egress mode ask --sandbox NAME sets it")
+    assert screen.raw.index(b"\x1b[?1049h") < screen.raw.index(b"no sandbox is in mode ask")
+    put(fake, "new")
+    screen.until(r"> new\.example:443")
+    assert "no sandbox is in mode ask" not in screen.text
+    screen.send("q")
+    assert screen.ended() == 0
+
+
 def test_a_signal_leaves_the_terminal_as_it_was(terminal: Open, fake: FakeApi) -> None:
     """TERM ends the pane as q does, with the exit code of that signal; Ctrl-Z is a key like any other."""
     fake.mode = "ask"

@@ -27,11 +27,13 @@ def ask(ctx: Context, *, listed: bool, stay: bool) -> Iterator[OpenQuestion] | l
             "one JSON document never ends while questions are followed",
             hint="-o jsonl prints an object a line; --list ends",
         )
-    _tell_where_nothing_asks(ctx)
+    hint = _hint_where_nothing_asks(ctx)
     if ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty and ctx.settings["output"] is None:
         from irons_plugins.ask.pane import show
 
-        return Result(None, exit=show(ctx.api, ctx.streams, lambda: _offers(ctx), stay=stay))
+        return Result(None, exit=show(ctx.api, ctx.streams, lambda: _offers(ctx), stay=stay, hint=hint))
+    if hint:
+        ctx.progress(hint)
     return _followed(ctx, _offers(ctx), stay=stay)
 
 
@@ -63,8 +65,10 @@ def _followed(ctx: Context, offers: PresetOffers, *, stay: bool) -> Iterator[Ope
         known = {each.id for each in page.questions}
 
 
-def _tell_where_nothing_asks(ctx: Context) -> None:
+def _hint_where_nothing_asks(ctx: Context) -> str:
+    """What to do where no sandbox is in mode `ask`; empty where one may be."""
     ctx.api.need("questions", "a server whose connections can wait for a person")
     found = ctx.api.mode()
-    if found.mode != "ask" and "ask" not in found.differs.values():
-        ctx.progress("no sandbox is in mode ask; irons egress mode ask --sandbox NAME sets it")
+    if found.mode == "ask" or "ask" in found.differs.values():
+        return ""
+    return "no sandbox is in mode ask; irons egress mode ask --sandbox NAME sets it"

@@ -68,8 +68,13 @@ class _Following:
         os.write(self._ring, b"!")
 
 
-def show(api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay: bool) -> int:
-    """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came."""
+def show(
+    api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay: bool, hint: str = ""
+) -> int:
+    """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came.
+
+    `hint` is shown until there is a question, or a key.
+    """
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
     follower = _Following(api, offers, stay=stay)
@@ -79,7 +84,7 @@ def show(api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay
         with ended_by_signals(), handling(signal.SIGWINCH, lambda *_: follower.wake()):
             tty.setcbreak(keys)
             _take_no_suspension(keys)
-            _take_keys(api, streams, keys, follower)
+            _take_keys(api, streams, keys, follower, hint)
     except Signalled as ended:
         return 128 + ended.number
     finally:
@@ -97,8 +102,9 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following) -> None:
+def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following, hint: str) -> None:
     screen, trouble = AskScreen(), ""
+    screen.note = hint
     drawn = ("", get_terminal_size())
     while not screen.left:
         size = columns, rows = get_terminal_size()
@@ -123,6 +129,8 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following) -> N
             if heard is not None:
                 trouble = heard.trouble
                 screen.take(heard.page, trouble)
+                if screen.chosen and screen.note == hint:
+                    screen.note = ""
                 if heard.rings:
                     streams.stdout.write(BELL)
         if keys in ready:
