@@ -187,6 +187,8 @@ def start(stand: Stand, client: Client, scheme: str, tmp_path: Path) -> subproce
             "GOSUMDB": "off",
             "HOME": str(tmp_path),
             "LC_ALL": "C",
+            # A cargo of rustup finds its toolchain by the person's own directory.
+            "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup")),
             "UV_CACHE_DIR": str(tmp_path / "uv"),
             "UV_HTTP_CONNECT_TIMEOUT": SECONDS,
             "UV_HTTP_RETRIES": "0",
@@ -202,7 +204,7 @@ def test_a_program_waits_for_its_answer(shared: Stand, client: Client, scheme: s
     ask(shared)
     watch(shared, hold=HELD)
     with start(shared, client, scheme, tmp_path) as program:
-        asked(shared)
+        asked(shared, program=program)
         port = client.ports[scheme]
         if client.is_one:
             assert reply(shared, "once", client.host, port) == 1
@@ -221,7 +223,7 @@ def test_a_program_hears_of_a_refusal(shared: Stand, client: Client, scheme: str
     ask(shared)
     watch(shared, hold=HELD * 10)
     with start(shared, client, scheme, tmp_path) as program:
-        asked(shared)
+        asked(shared, program=program)
         reply(shared, "no", client.host, client.ports[scheme])
         out, err = program.communicate()
     assert program.returncode not in (0, None), (out, err)

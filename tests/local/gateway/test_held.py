@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import subprocess
 from typing import Any
 
 import pytest
@@ -39,14 +40,17 @@ def reply(stand: Stand, said: str, host: str = OTHER, port: int = 80) -> int:
     return int(answer["waited"])
 
 
-def asked(stand: Stand, count: int = 1) -> list[dict[str, Any]]:
-    """The records that a person is asked, once there are so many."""
+def asked(stand: Stand, count: int = 1, program: subprocess.Popen[str] | None = None) -> list[dict[str, Any]]:
+    """The records that a person is asked, once there are so many; a program that has ended by itself asks no more."""
 
     def found() -> list[dict[str, Any]] | None:
         records = [
             each for each in stand.records() if each["kind"] == "open" and each.get("cause") == "asked"
         ]
-        return records if len(records) >= count else None
+        if len(records) >= count:
+            return records
+        assert program is None or program.poll() is None, program.communicate()
+        return None
 
     records = eventually(found, what="the record that a person is asked")
     assert isinstance(records, list)
