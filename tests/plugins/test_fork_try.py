@@ -158,6 +158,16 @@ def test_a_copy_that_cannot_be_made(run_irons: Runner, own_api: FakeApi) -> None
     assert (done.code, "none" in done.err) == (125, True), done
 
 
+@pytest.mark.parametrize("taken", ["two", "one"])
+def test_a_sandbox_that_has_the_name_stays(run_irons: Runner, own_api: FakeApi, taken: str) -> None:
+    """Where another sandbox, or the original, has the name of the copy, nothing is made and nothing destroyed."""
+    for name in ("one", "two"):
+        own_api.add(name, "ready")
+    done = run_irons("fork", "one", taken, "--try", "true")
+    assert (done.code, f"named '{taken}' already" in done.err) == (125, True), done
+    assert {name: each.status for name, each in own_api.sandboxes.items()} == {"one": "ready", "two": "ready"}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["gnu", "busybox"])
 def test_files_are_listed_by_any_find(kind: str, tmp_path: Path, files: Path, machine: Machine) -> None:

@@ -19,6 +19,8 @@ from irons_plugins.lifecycle.waiting import CREATE_GRACE, patience, wait_for
 from irons_plugins.ssh.connect.identities import Identities
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from irons.client.api import Sandbox
     from irons.client.models.sandboxes import CreateOptions
     from irons.client.models.snapshots import Forked, SnapshotInfo
@@ -115,11 +117,11 @@ def fork(
 
     new = new_name(names)
 
-    def make() -> None:
+    def begun() -> Callable[[], object]:
         made = _begun(ctx, name, (new,), wish, held=True)
-        tuple(_ready(ctx, made.sandboxes, patience(ctx, wait_timeout)))
+        return lambda: tuple(_ready(ctx, made.sandboxes, patience(ctx, wait_timeout)))
 
-    return attempt(ctx, new, line, keep=keep, made=make)
+    return attempt(ctx, new, line, given=bool(names), keep=keep, begun=begun)
 
 
 def copies(ctx: Context, name: str, names: tuple[str, ...], *, timeout: float | None) -> tuple[Sandbox, ...]:

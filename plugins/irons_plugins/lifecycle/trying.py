@@ -37,10 +37,15 @@ _AGAIN = 0.3
 
 
 class _Fate:
-    """What becomes of the copy at the end: it goes, unless someone keeps it."""
+    """What becomes of the copy at the end: it goes, unless someone keeps it.
 
-    def __init__(self) -> None:
-        self.kept = False
+    Attributes:
+        made: Whether the sandbox of this name is the copy; until the server has made it, it may be another one.
+        kept: Whether someone keeps it.
+    """
+
+    def __init__(self, *, made: bool) -> None:
+        self.made, self.kept = made, False
 
 
 class _Tried(NamedTuple):
@@ -66,7 +71,9 @@ def new_name(names: tuple[str, ...]) -> str:
     return names[0] if names else f"try-{secrets.token_hex(4)}"
 
 
-def attempt(ctx: Context, name: str, line: str, *, keep: bool, made: Callable[[], None]) -> Result:
+def attempt(
+    ctx: Context, name: str, line: str, *, given: bool, keep: bool, begun: Callable[[], Callable[[], object]]
+) -> Result:
     """Run a shell line in a copy that is to be made, show what it changed, and keep or destroy the copy.
 
     The server destroys the copy too where this process is killed: it is held by a request of this process's.
@@ -75,8 +82,9 @@ def attempt(ctx: Context, name: str, line: str, *, keep: bool, made: Callable[[]
         ctx: The call's context.
         name: The copy.
         line: What its shell runs.
+        given: Someone chose its name, which another sandbox may have: only a copy that the server has made is destroyed.
         keep: Keep it without a question.
-        made: Makes the copy, and returns when it is ready.
+        begun: Has the copy made, and returns what waits until it is ready.
 
     Raises:
         UsageError: The line is empty.
@@ -88,8 +96,10 @@ def attempt(ctx: Context, name: str, line: str, *, keep: bool, made: Callable[[]
     try:
         # Asked before a thread asks, too: the first call starts the local backend.
         ctx.api.need("fork-held", "a server that ends a copy with its client")
-        with ended_by_signals(), Holder(ctx, name), _ended(ctx, name) as fate:
-            made()
+        with ended_by_signals(), Holder(ctx, name), _ended(ctx, name, _Fate(made=not given)) as fate:
+            ready = begun()
+            fate.made = True
+            ready()
             return _in_copy(ctx, entrance(ctx, name), line, fate, keep=keep)
     except KeyboardInterrupt as interrupt:
         raise ended_by(interrupt) from None
@@ -101,13 +111,12 @@ def attempt(ctx: Context, name: str, line: str, *, keep: bool, made: Callable[[]
 
 
 @contextmanager
-def _ended(ctx: Context, name: str) -> Iterator[_Fate]:
+def _ended(ctx: Context, name: str, fate: _Fate) -> Iterator[_Fate]:
     """Destroy the copy at the end, however that comes, unless it is kept."""
-    fate = _Fate()
     try:
         yield fate
     finally:
-        if not fate.kept:
+        if fate.made and not fate.kept:
             _dropped(ctx, name)
 
 
