@@ -210,6 +210,7 @@ def test_a_choice_that_is_none_names_the_choices(
         (("egress",), "irons egress needs one of: "),
         (("egress", "--debug"), "irons egress needs one of: "),
         (("zzzzzz",), "irons --help lists them"),
+        (("snapshot", "s", "clean"), "irons snapshot has create, "),
         (("", "list"), "there is no command ''"),
         (("\x1b[31m",), "there is no command '\\x1b[31m'"),
         (("--bogus",), "irons has no option '--bogus'"),

@@ -222,6 +222,12 @@ def test_an_archive_that_is_not_there_is_bad_input(place: Place) -> None:
     assert place.refused(place.images.import_(place.root / "none.tar", "x")).code == "input"
 
 
+def test_a_directory_is_no_archive(place: Place) -> None:
+    """An import of a directory says that it is one."""
+    refused = place.refused(place.images.import_(place.root, "x"))
+    assert (refused.code, refused.message) == ("input", f"{place.root} is a directory")
+
+
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a b", ".x", "x" * 65, "ü"])
 def test_a_name_that_is_none_is_refused(place: Place, name: str) -> None:
     """Names of images are plain words."""

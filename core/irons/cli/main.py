@@ -364,9 +364,10 @@ class _Call:
         hints = [either(near)]
         if is_program:
             hints.append(f"!{_short(words)} runs it in your shell")
+        below = f"{own}{' '.join(path)} has {', '.join(tree.below(path))}" if path else ""
         raise UsageError(
             f"there is no command {' '.join((*path, rest[0]))!r}",
-            hint="; ".join(filter(None, hints)) or f"{own or 'help or '}--help lists them",
+            hint="; ".join(filter(None, hints)) or below or f"{own or 'help or '}--help lists them",
         )
 
     def _is_program(self, word: str) -> bool:

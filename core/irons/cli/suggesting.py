@@ -80,7 +80,7 @@ def commands_like(tree: Tree, words: Sequence[str], *, is_typo: bool = True) -> 
     """Return the commands that may be meant by words of which the last looked at names nothing, the likeliest first.
 
     Looked at are the words up to the first that names nothing behind the ones before it: other tools' words for a command come
-    first, then commands that end in that word anywhere, then near words in its place, then near words anywhere.
+    first, then commands that end in that word anywhere, then near words in its place, then, of a first word, near words anywhere.
 
     Args:
         tree: The commands.
@@ -134,7 +134,8 @@ def _like(
     found = dict.fromkeys(" ".join(path) for path in meant)
     if not found:
         found = dict.fromkeys(" ".join((*before, near)) for near in _near(word, options))
-    if not found and is_typo:
+    # Behind a group's word stands a name of something rather than a mistyped command of elsewhere.
+    if not found and is_typo and not before:
         lasts = {path[-1]: " ".join(path) for path in reversed(paths)}
         found = dict.fromkeys(lasts[near] for near in _near(word, lasts))
     return tuple(found)[:_MOST]

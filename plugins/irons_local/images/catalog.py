@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,8 @@ class Images:
         except OSError as error:
             raise EngineError("input", f"{archive}: {error.strerror}") from error
         try:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise EngineError("input", f"{archive} is a directory", "an image is made of a tar archive")
             return await self.import_from(descriptor, name, archive.name, progress=progress, share=share)
         finally:
             os.close(descriptor)
