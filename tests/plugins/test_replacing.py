@@ -88,7 +88,7 @@ def test_a_server_without_revisions_is_served_as_before(
     run_irons: Runner, own: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that tells no revision is sent none."""
-    monkeypatch.setattr("irons.testing.routes._revision", lambda *_: "")
+    monkeypatch.setattr("irons.testing.egress_routes._revision", lambda *_: "")
     run_irons("egress", "lock", "one", "--yes").ok()
     sent = [call.body for call in own.calls if call.method == "PUT"]
     assert sent

@@ -12,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from irons.testing.answers import FakeAnswer
 from irons.testing.fake_state import Call, FakeState
 from irons.testing.faults import Fault
-from irons.testing.routes import FakeAnswer, answer
+from irons.testing.routes import answer
 from irons.text import rfc3339
 
 EXTENSIONS = (

@@ -5,41 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
-import time
 import zlib
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from irons.record import NamedTuple
-from irons_policy.modes import MODES, wire_mode
-from irons_policy.patterns import HTTPS
+from irons.testing.answers import FakeAnswer, FakeRefusal, sandbox_of
+from irons.testing.audit_routes import audit, change_log, is_wanted
+from irons.testing.egress_routes import egress
 
 if TYPE_CHECKING:
     from irons.testing.fake_state import Call, FakeSandbox, FakeState
 
 _JSON = {"Content-Type": "application/json"}
-
-
-class FakeAnswer(NamedTuple):
-    """An HTTP answer."""
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = {}
-
-
-class FakeRefusal(Exception):
-    """An error answer: its status and text; without a text there is no such route."""
-
-    def __init__(self, status: int, text: str = "") -> None:
-        """Take both."""
-        super().__init__(text)
-        self.status = status
-        self.text = text
 
 
 def answer(api: FakeState, call: Call, raw_path: str) -> FakeAnswer:
@@ -61,39 +39,39 @@ def _route(api: FakeState, call: Call, path: list[str]) -> Any:
             case ["sandboxes"]:
                 return _sandboxes(api, call)
             case ["sandboxes", name, "audit", "egress"]:
-                _of(api, name)
-                return _audit(api, call, name)
+                sandbox_of(api, name)
+                return audit(api, call, name)
             case ["sandboxes", name, "audit", "hosts"] if "audit-hosts" in api.extensions:
-                _of(api, name)
-                return {"hosts": [row for row in api.hosts if _wanted(row, call.query)]}
+                sandbox_of(api, name)
+                return {"hosts": [row for row in api.hosts if is_wanted(row, call.query)]}
             case ["sandboxes", name, "audit", "changes"] if "change-log" in api.extensions:
-                _of(api, name)
-                return _change_log(api, call, name)
+                sandbox_of(api, name)
+                return change_log(api, call, name)
             case ["sandboxes", name, "audit", "totals"] if "audit-totals" in api.extensions:
-                _of(api, name)
+                sandbox_of(api, name)
                 counts = [(event.get("count", 1), event.get("allowed")) for event in api.events]
                 return {
                     "connections": sum(count for count, _ in counts),
                     "refused": sum(count for count, allowed in counts if not allowed),
                 }
             case ["sandboxes", name, "egress", *rest] if "rules" in api.extensions:
-                return _egress(api, call, rest, _of(api, name))
+                return egress(api, call, rest, sandbox_of(api, name))
             case ["sandboxes", name, "access", *rest] if "access" in api.extensions:
-                return _access(call, _of(api, name), rest)
+                return _access(call, sandbox_of(api, name), rest)
             case ["sandboxes", name, "snapshots" | "fork" | "restore" as what] if (
                 "snapshots" in api.extensions
             ):
-                return _copies(api, call, _of(api, name), what)
+                return _copies(api, call, sandbox_of(api, name), what)
             case ["snapshots", *rest] if "snapshots" in api.extensions:
                 return _snapshots(api, call, rest)
             case ["sandboxes", name, *rest]:
-                return _sandbox(api, call, _of(api, name), rest)
+                return _sandbox(api, call, sandbox_of(api, name), rest)
             case ["egress", *rest]:
-                return _egress(api, call, rest, None)
+                return egress(api, call, rest, None)
             case ["audit", "egress"] if "audit-filters" in api.extensions:
-                return _audit(api, call, None)
+                return audit(api, call, None)
             case ["audit", "changes"] if "change-log" in api.extensions:
-                return _change_log(api, call, None)
+                return change_log(api, call, None)
             case ["questions", *rest] if "questions" in api.extensions:
                 return _questions(api, call, rest)
             case ["images"] if "images" in api.extensions and call.method == "GET":
@@ -272,306 +250,6 @@ def _change(api: FakeState, sandbox: FakeSandbox, now: str, then: str) -> Any:
         raise FakeRefusal(409, f"sandbox {sandbox.name} is {then} already")
     sandbox.status, sandbox.becomes, sandbox.polls = now, then, api.polls
     return {}
-
-
-def _egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | None) -> Any:
-    rules = api.rules if sandbox is None else sandbox.rules
-    extended = "rules" in api.extensions
-    body = call.body or {}
-    match call.method, rest:
-        case "GET", []:
-            return _rules(api, rules, sandbox, extended=extended)
-        case "POST", ["allow" | "deny" as kind]:
-            done = _put(api, call, rules, kind)
-            return {**_mode(api, sandbox), **done, **_followers(api, sandbox)} if extended else {}
-        case "DELETE", ["rules"] if extended:
-            return {**_remove(api, call, rules, [call.query["domain"]]), **_followers(api, sandbox)}
-        case "POST", ["remove"] if "rule-batches" in api.extensions:
-            return {**_remove(api, call, rules, body["domains"]), **_followers(api, sandbox)}
-        case "PUT", [] if extended:
-            return {**_replace(api, call, rules, sandbox), **_followers(api, sandbox)}
-        case "GET", ["mode"]:
-            return _mode(api, sandbox)
-        case "PUT", ["mode"]:
-            if _is_dry(api, call):
-                return {**wire_mode(body["mode"]), "cut": api.cut}
-            if sandbox is not None:
-                sandbox.mode = body["mode"]
-            elif body["mode"] in MODES:
-                api.mode = body["mode"]
-            else:
-                raise FakeRefusal(400, f"the mode is {' or '.join(MODES)}")
-            return _followers(api, sandbox, of_mode=True) if extended else None
-        case "GET", ["check"] if "check" in api.extensions:
-            return _check(api, call)
-    raise FakeRefusal(404)
-
-
-def _followers(api: FakeState, sandbox: FakeSandbox | None, *, of_mode: bool = False) -> dict[str, Any]:
-    """How many sandboxes a change for all of them is for."""
-    if sandbox is not None:
-        return {}
-    return {"followers": sum(each.mode is None or not of_mode for each in api.sandboxes.values())}
-
-
-def _put(api: FakeState, call: Call, rules: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """Put the rules of a request in one list; what it says of each."""
-    body = dict(call.body)
-    several = body.pop("domains", None) if "rule-batches" in api.extensions else None
-    domains = [body.pop("domain")] if several is None else several
-    if (seconds := body.pop("for", None)) is not None:
-        body["until"] = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-    kept, told = list(rules), []
-    for domain in domains:
-        rule = {"pattern": domain, "list": kind, **body}
-        old = next((r for r in kept if r["pattern"] == domain), None)
-        kept = [r for r in kept if r is not old] + [rule]
-        told.append({"pattern": domain, "list": kind, "changed": old != rule})
-    return _ruled(api, call, rules, kept, told)
-
-
-def _remove(api: FakeState, call: Call, rules: list[dict[str, Any]], domains: list[str]) -> dict[str, Any]:
-    known = {rule["pattern"]: rule["list"] for rule in rules}
-    for domain in domains:
-        if domain not in known:
-            raise FakeRefusal(404, f"there is no rule {domain}")
-    kept = [rule for rule in rules if rule["pattern"] not in domains]
-    told = [{"pattern": domain, "list": known[domain], "changed": True} for domain in domains]
-    return _ruled(api, call, rules, kept, told)
-
-
-def _ruled(
-    api: FakeState,
-    call: Call,
-    rules: list[dict[str, Any]],
-    kept: list[dict[str, Any]],
-    told: list[dict[str, Any]],
-) -> dict[str, Any]:
-    if not _is_dry(api, call):
-        rules[:] = kept
-    one = told[0] if len(told) == 1 else {}
-    return {**one, "cut": api.cut, **({"rules": told} if "rule-batches" in api.extensions else {})}
-
-
-def _is_dry(api: FakeState, call: Call) -> bool:
-    return "rule-batches" in api.extensions and call.query.get("dry_run") == "true"
-
-
-def _rules(
-    api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox | None, *, extended: bool
-) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "allowed_domains": [r["pattern"] for r in rules if r["list"] == "allow"],
-        "denied_domains": [r["pattern"] for r in rules if r["list"] == "deny"],
-    }
-    if extended:
-        told |= {**_mode(api, sandbox), "rules": [{"private": [], "note": None, **rule} for rule in rules]}
-        told["revision"] = _revision(api, rules, sandbox)
-    if "policy-never" in api.extensions:
-        told["never"] = list((sandbox or api).never)
-    return told
-
-
-def _revision(api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox | None) -> str:
-    return str(
-        zlib.crc32(repr((rules, sandbox.mode if sandbox else api.mode, (sandbox or api).never)).encode())
-    )
-
-
-def _mode(api: FakeState, sandbox: FakeSandbox | None) -> dict[str, Any]:
-    if sandbox is not None:
-        return {**wire_mode(sandbox.mode or api.mode), "source": "sandbox" if sandbox.mode else "account"}
-    told: dict[str, Any] = wire_mode(api.mode)
-    if api.extensions:
-        differs = {s.name: s.mode for s in api.sandboxes.values() if s.mode not in (None, api.mode)}
-        told["differs"] = {name: wire_mode(mode or "")["mode"] for name, mode in differs.items()}
-        told["asking"] = [name for name, mode in differs.items() if mode == "ask"]
-    return told
-
-
-def _replace(
-    api: FakeState, call: Call, rules: list[dict[str, Any]], sandbox: FakeSandbox | None
-) -> dict[str, Any]:
-    if call.body.get("revision") not in (None, _revision(api, rules, sandbox)):
-        raise FakeRefusal(409, "the policy has changed since it was read; read it again")
-    before = {r["pattern"]: r for r in rules}
-    after = {r["pattern"]: r for r in call.body["rules"]}
-    told = {
-        "added": [after[p] for p in after if p not in before],
-        "removed": [before[p] for p in before if p not in after],
-        "changed": [after[p] for p in after if p in before and _plain(after[p]) != _plain(before[p])],
-        "cut": api.cut,
-    }
-    if call.query.get("dry_run") != "true":
-        rules[:] = list(after.values())
-        (sandbox or api).never = list(call.body.get("never", (sandbox or api).never))
-        if "mode" in call.body and sandbox is not None:
-            sandbox.mode = call.body["mode"]
-        elif call.body.get("mode"):
-            api.mode = call.body["mode"]
-    return told
-
-
-def _plain(rule: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        rule["list"],
-        sorted(rule.get("private") or ()),
-        rule.get("note") or "",
-        rule.get("broad") is True,
-        rule.get("until"),
-    )
-
-
-def _check(api: FakeState, call: Call) -> dict[str, Any]:
-    host, _, port = call.query["host"].partition(":")
-    sandbox = _of(api, call.query["sandbox"]) if "sandbox" in call.query else None
-    own = [] if sandbox is None else sandbox.rules
-    mode = (sandbox and sandbox.mode) or api.mode
-    rule = next((r for r in (*own, *api.rules) if r["pattern"] == host), None)
-    scope = "sandbox" if rule in own else "account"
-    allowed = rule is not None and rule["list"] == "allow"
-    verdict = "allowed" if allowed else ("warn" if mode == "warn" else "blocked")
-    live = "live-check" in api.extensions and call.query.get("live") == "true" and verdict != "blocked"
-    reached = {
-        "outcome": "reached",
-        "addresses": ["192.0.2.1"],
-        "resolve_ms": 3,
-        "address": "192.0.2.1",
-        "connect_ms": 12,
-        "proxy": False,
-    }
-    missed = {"outcome": "unresolved", "error": "its name was not resolved"}
-    return {
-        **({"live": missed if host.endswith(".invalid") else reached} if live else {}),
-        "host": host,
-        "port": int(port or HTTPS),
-        "allowed": verdict != "blocked",
-        "verdict": verdict,
-        **wire_mode(mode),
-        "rule": rule["pattern"] if rule else None,
-        "list": rule["list"] if rule else None,
-        "scope": scope if rule else None,
-        "reason": f"rule {host} ({'this sandbox' if rule in own else 'all sandboxes'}) {rule['list']}s it"
-        if rule
-        else f"no rule allows {host}",
-        "cause": "rule" if rule else "uncovered",
-    }
-
-
-def _audit(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
-    token = int(call.query.get("pageToken") or 0)
-    filters = "audit-filters" in api.extensions
-    deadline = time.monotonic() + (float(call.query.get("wait") or 0) if "wait" in api.extensions else 0)
-    while True:
-        found = [
-            (at, event)
-            for at, event in enumerate(api.events[token:], token + 1)
-            if (name is None or event["sandbox_name"] == name) and at not in api.rotated_ids
-        ]
-        if filters:
-            found = [each for each in found if _wanted(each[1], call.query)]
-        if "ids" in call.query:
-            asked = set(map(int, call.query["ids"].split(",")))
-            found = [each for each in found if each[0] in asked]
-        changed = _changed(api, call, name, token)
-        left = deadline - time.monotonic()
-        if found or changed or left <= 0 or api.closing.is_set():
-            break
-        api.lock.wait(left)
-    if filters and "limit" in call.query:
-        found = found[-int(call.query["limit"]) :] if int(call.query["limit"]) else []
-    part = found[: int(call.query.get("page_size") or api.page)]
-    told: dict[str, Any] = {"events": [event for _, event in part]}
-    if filters and call.query.keys().isdisjoint(("limit", "wait", "page_size")):
-        part = found[: api.newest] if token else found[-api.newest :]
-        told = {"events": [event for _, event in part]}
-        if len(part) < len(found) and not token:
-            told["left_out"] = len(found) - len(part)
-    if api.tokens and (part or (filters and api.events)):
-        # Irons' own server says up to where it has looked.
-        told["page_token"] = (
-            max(token, len(api.events)) if filters and len(part) == len(found) else part[-1][0]
-        )
-    if api.rotated and filters:
-        told["rotated"] = api.rotated
-    if api.unrecorded and filters:
-        told["unrecorded"] = api.unrecorded
-    if "export" in call.query and "audit-export" in api.extensions:
-        told["unsettled"] = [at for at, _ in part if at in api.unsettled]
-        of = [event["id"] for event in api.events if name in (None, event["sandbox_name"])]
-        left = sum(1 for number in of if number > token and number not in api.rotated_ids)
-        told["counts"] = {"ever": len(of), "left": left, "sandbox": "" if name is None else _of(api, name).id}
-    if "columns" in call.query and "audit-columns" in api.extensions:
-        names = [
-            *call.query["columns"].split(","),
-            *(["ask"] if any("ask" in row for row in told["events"]) else []),
-        ]
-        told |= {"columns": {name: [row.get(name) for row in told["events"]] for name in names}, "events": []}
-    if "changes" in call.query and "audit-changes" in api.extensions:
-        told |= {"changed": changed, "change_token": len(api.changes) + 1}
-    return told
-
-
-def _changed(api: FakeState, call: Call, name: str | None, token: int) -> list[dict[str, Any]]:
-    """Events up to a token that changed after the cursor in a question; cursors count from 1."""
-    since = min(int(call.query.get("changes") or sys.maxsize), len(api.changes) + 1)
-    return [
-        event
-        for event in api.changes[since - 1 :]
-        if event["id"] <= token and name in (None, event["sandbox_name"]) and _wanted(event, call.query)
-    ]
-
-
-def _change_log(api: FakeState, call: Call, name: str | None) -> dict[str, Any]:
-    token = int(call.query.get("pageToken") or 0)
-    deadline = time.monotonic() + float(call.query.get("wait") or 0)
-    while True:
-        found = [
-            row
-            for row in api.change_log
-            if row["id"] > token
-            and row["id"] not in api.rotated_changes
-            and name in (None, row.get("sandbox_name"))
-        ]
-        left = deadline - time.monotonic()
-        if found or left <= 0 or api.closing.is_set():
-            break
-        api.lock.wait(left)
-    if "limit" in call.query:
-        found = found[-int(call.query["limit"]) :]
-    part = found[: int(call.query.get("page_size") or api.page)]
-    last = part[-1]["id"] if len(part) < len(found) else max(token, len(api.change_log))
-    rotated = sum(1 for gone in api.rotated_changes if token < gone <= last)
-    return {
-        "changes": part,
-        "page_token": last,
-        "ever": len(api.change_log),
-        **({"rotated": rotated} if rotated else {}),
-    }
-
-
-_FILTERS: Mapping[str, Callable[[dict[str, Any], str], bool]] = {
-    "since": lambda event, value: event["timestamp"] >= value,
-    "until": lambda event, value: event["timestamp"] <= value,
-    "verdict": lambda event, value: (
-        event.get("verdict", "allowed" if event.get("allowed") else "blocked") == value
-    ),
-    "outcome": lambda event, value: event.get("outcome") in value.split(","),
-    "host": lambda event, value: fnmatchcase(
-        event["host"], value.lower().replace("[", "[[]").replace("?", "[?]")
-    ),
-}
-
-
-def _wanted(event: dict[str, Any], query: Mapping[str, str]) -> bool:
-    return all(holds(event, query[name]) for name, holds in _FILTERS.items() if name in query)
-
-
-def _of(api: FakeState, name: str) -> FakeSandbox:
-    found = api.sandboxes.get(name)
-    if found is None:
-        raise FakeRefusal(404, f"there is no sandbox {name}")
-    return found
 
 
 def _sandbox_json(sandbox: FakeSandbox) -> dict[str, Any]:
