@@ -550,6 +550,23 @@ def test_what_is_known_is_below_the_questions() -> None:
     assert "a.ngrok.io:443" in "".join(screen.lines(30, 5))
 
 
+def test_what_is_known_of_the_chosen_one_does_not_read_as_of_the_last() -> None:
+    """Among several questions it has a heading, which never stands alone; of a single question it follows that one."""
+    one, other = (
+        OpenQuestion(f"q_{name}", "box", f"{name}.example:443", host=f"{name}.example", port=443, new=True)
+        for name in "ab"
+    )
+    screen = AskScreen()
+    screen.take(QuestionPage((one,), watched=True))
+    assert screen.lines(60, 24)[3].strip().startswith("new: ")
+    screen.take(QuestionPage((one, other), watched=True))
+    lines = screen.lines(60, 24)
+    assert lines[5:7] == ["  about the chosen question (>):", "    new: not tried before by this sandbox"]
+    for height in range(1, 12):
+        lines = screen.lines(60, height)
+        assert ("about the chosen" in "".join(lines)) == ("new: " in "".join(lines))
+
+
 def test_the_preset_of_a_host_is_offered(run_irons: Runner, own: FakeApi) -> None:
     """In JSON with its hosts; a port that the preset lacks is not of it."""
     about = {"sandbox_name": "box", "sandbox_id": "sb_1", "since": "2026-11-27T08:00:00Z"}

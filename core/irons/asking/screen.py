@@ -36,6 +36,7 @@ MOST_OTHERS = 3
 """Sandboxes of which the pane says how many more questions they have."""
 SHORTEST_NAME = 8
 """Cells of a sandbox's name below which it says nothing."""
+_ABOUT = "  about the chosen question (>):"
 _LEAST = 2
 """Lines that the chosen question takes, where its sandbox's name has room in one."""
 TOO_SOON = "that key came too soon after what it answers; press it again"
@@ -254,11 +255,10 @@ class AskScreen:
             keys = []
         if questions and height - len(note) - len(head) < least:
             head = []
-        known = self._details(width)
         # They are below the questions, and give way to them.
-        known = known[
-            : max(0, height - len(note) - len(keys) - len(others) - len(head) - least - len(block.facts))
-        ]
+        known = self._details(
+            width, height - len(note) - len(keys) - len(others) - len(head) - least - len(block.facts)
+        )
         room = max(1, height - len(head) - len(note) - len(keys) - len(others) - len(known))
         rows: list[str] = []
         chosen = 0
@@ -293,11 +293,14 @@ class AskScreen:
         rule = folded(self._second.text, width, whole=True) if self._second is not None else note
         return (rule, True) if len(rule) <= height - least else (folded(NO_ROOM, width), False)
 
-    def _details(self, width: int) -> list[str]:
-        """What is known of the chosen question."""
-        chosen = next((each for each in self._page.questions if each.id == self.chosen), None)
+    def _details(self, width: int, room: int) -> list[str]:
+        """What is known of the chosen question, in so many rows at most; among others, under a heading of its own."""
+        chosen = self.question
         told = [] if chosen is None else details(chosen)
-        return [f"    {line}" for each in told for line in folded(each, width - 4)]
+        known = [f"    {line}" for each in told for line in folded(each, width - 4)]
+        # Without it what is below the last question reads as if it were about that one.
+        heading = [_ABOUT] if len(self._page.questions) > 1 else []
+        return [*heading, *known][:room] if known and room > len(heading) else []
 
     def _move(self, by: int) -> None:
         ids = [each.id for each in self._page.questions]
