@@ -11,6 +11,14 @@ from tests.local.control.lab import KEY, Lab, control_plane, run, until
 
 SHORT = 0.05
 """Seconds, in the place of the minute."""
+HOUR = 3600.0
+"""The same where it must not end, however slow the machine is."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request holds for as long as it asks for."""
+    monkeypatch.setattr("irons_local.control.sandbox.holds.ANSWERED_AFTER", HOUR)
 
 
 async def made(lab: Lab, grace: float = SHORT) -> None:
@@ -49,7 +57,7 @@ def test_it_lives_while_a_request_is_open(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             first = asyncio.ensure_future(held(lab, 1))
             await until(lambda: _open(lab))
             lab.server.plane.holds._grace = SHORT
@@ -69,7 +77,7 @@ def test_a_client_that_is_gone_is_noticed_at_once(tmp_path: Path, way: str) -> N
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             reader, writer = await asyncio.open_unix_connection(lab.paths.api_socket)
             writer.write(
                 b"POST /sandboxes/box/hold?wait=3600 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -90,7 +98,7 @@ def test_a_released_sandbox_lives_on(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             holding = asyncio.ensure_future(held(lab, 3600))
             await until(lambda: _open(lab))
             assert (await lab.client.delete("/sandboxes/box/hold")).status_code == 200
@@ -112,7 +120,7 @@ def test_another_control_plane_takes_over(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             await lab.reaches("box", "ready")
             await lab.kill()
             await lab.start()
@@ -131,7 +139,7 @@ def test_a_destroyed_sandbox_is_no_longer_held(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             await lab.reaches("box", "ready")
             await lab.client.post("/sandboxes/box/stop")
             await lab.reaches("box", "stopped")
@@ -152,7 +160,7 @@ def test_an_engine_that_fails_to_stop_is_asked_again(tmp_path: Path, monkeypatch
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            await made(lab, grace=30)
+            await made(lab, grace=HOUR)
             await lab.reaches("box", "ready")
             lab.engine.trouble["destroy"] = OSError("busy")
             holds = lab.server.plane.holds

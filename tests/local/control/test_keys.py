@@ -78,15 +78,16 @@ def test_keys_open_the_tcp_listener(tmp_path: Path) -> None:
     run(work())
 
 
-def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path) -> None:
+def test_a_hold_over_tcp_ends_with_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client of another machine holds its sandbox by a request with a key; when its connection closes, the sandbox goes."""
+    monkeypatch.setattr("irons_local.control.sandbox.holds.ANSWERED_AFTER", 3600.0)
 
     async def work() -> None:
         port = free_port()
         async with control_plane(tmp_path, host="127.0.0.1", port=port) as lab:
             key = (await lab.client.post("/keys", json={"label": "laptop"})).json()["key"]
             holds = lab.server.plane.holds
-            holds._grace = 30
+            holds._grace = 3600
             body = {"name": "box", "public_key": KEY, "held": True}
 
             async def asked(line: str, key: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -125,6 +126,7 @@ def test_a_key_that_may_not_do_all_takes_so_many_connections(
     """Beyond that an idle one of its own ends; where all are held, it gets 503, until one ends. A key that may do all is served."""
     most = 8
     monkeypatch.setattr("irons_local.control.http.listeners.Gate", partial(Gate, of_one_key=most))
+    monkeypatch.setattr("irons_local.control.sandbox.holds.ANSWERED_AFTER", 3600.0)
 
     async def work() -> None:
         port = free_port()
