@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from irons.client.models.audit import event_of
+from irons.client.models.events import event_of
 from irons.errors import IronsError
 from irons.plugin.hook_data import AskedQuestion, LifecycleChange
 

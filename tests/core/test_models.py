@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irons.client.models import audit, egress, sandboxes, server
+from irons.client.models import audit, egress, events, sandboxes, server
 from irons.errors import ApiError
 
 READERS: dict[type, Callable[[Mapping[str, Any]], object]] = {
@@ -163,7 +163,7 @@ def test_a_page_is_read_as_each_of_its_events(
     rows = [*({**row, "id": number} for number in range(usual)), *({**row, **each} for each in odd)]
     rows += [{**WHOLE, "id": number, "reason": "because"} for number in range(usual)]
     rows += [{**WHOLE, "id": number, "mode": "deny", "ask": number % 2 == 0} for number in range(usual)]
-    assert audit.events_of(rows, "mine") == tuple(audit.event_of(each, "mine") for each in rows)
+    assert events.events_of(rows, "mine") == tuple(events.event_of(each, "mine") for each in rows)
 
 
 @settings(max_examples=200, deadline=None)
@@ -177,7 +177,7 @@ def test_columns_are_read_as_the_events_they_are_of(
     rows = [*({**whole, "id": number} for number in range(usual)), *({**whole, **each} for each in odd)]
     rows = [{name: row[name] for name in names if row.get(name) is not None} for row in rows]
     columns = {name: [row.get(name) for row in rows] for name in names}
-    assert audit.events_in_columns(columns, "mine") == tuple(audit.event_of(each, "mine") for each in rows)
+    assert events.events_in_columns(columns, "mine") == tuple(events.event_of(each, "mine") for each in rows)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,5 @@ def test_columns_that_are_none(columns: dict[str, Any]) -> None:
 @pytest.mark.parametrize("count", [1, 20])
 def test_an_event_of_mode_ask(count: int) -> None:
     """The wire has it as `deny` with a further field, in a page of few events and of many."""
-    events = audit.events_of([{**WHOLE, "mode": "deny", "ask": True}] * count, "mine")
-    assert {event.mode for event in events} == {"ask"}
+    found = events.events_of([{**WHOLE, "mode": "deny", "ask": True}] * count, "mine")
+    assert {event.mode for event in found} == {"ask"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.local.control.gateway_logs import RUN, Logs
 
-from irons.client.models.audit import event_of
+from irons.client.models.events import event_of
 from irons_local.control.api.audit import ROUTES
 from irons_policy.event import FIELDS, RECORDED, BoolField, Event, HeadField, NumberField, WordField, record
 
