@@ -136,7 +136,7 @@ def test_following_the_log_has_what_is_created_meanwhile(
 
 
 def test_following_questions_is_about_the_key_s_own(tmp_path: Path) -> None:
-    """Another's question neither ends the wait nor shows; only connections of the user's own sandbox wait for it, an auditor's for none."""
+    """Another's question neither ends the wait nor shows, nor does an answer to it; only connections of the user's own sandbox wait for it, an auditor's for none."""
 
     async def work() -> None:
         async with team(tmp_path) as found:
@@ -177,12 +177,15 @@ def test_following_questions_is_about_the_key_s_own(tmp_path: Path) -> None:
 
             waiting = asyncio.ensure_future(follow())
             await tell(found.lab, theirs, told("another.example"), told("third.example"))
-            await tell(found.lab, mine, told("mine.example"), told("more.example"))
+            given = {"host": "other.example", "port": 443, "reply": "no", "left": 300}
+            await tell(found.lab, theirs, told("another.example"), answers=[given])
+            await tell(found.lab, mine, told("mine.example"), told("more.example"), answers=[given])
             page = await waiting
             # The server ends a wait after some seconds; the token is another one once there is something new to this key.
             while page["token"] == token:
                 page = await follow()
             assert {each["host"] for each in page["questions"]} == {"mine.example", "more.example"}
+            assert {each["sandbox_id"] for each in page["answers"]} == {mine}
 
     run(work())
 
