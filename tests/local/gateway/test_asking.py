@@ -162,6 +162,20 @@ def test_answers_that_last_are_reported_while_they_do() -> None:
     assert asking.answered() == []
 
 
+def test_a_rule_ends_the_answer_for_its_place() -> None:
+    """An answer is not reported next to the rule that decides; those for other places go on."""
+    asking, _ = watched()
+    asking.reply(place(), "no")
+    asking.reply(place("other.example"), "no")
+    asking.reply(place("once.example"), "once")
+    asking.put(policy(("allow", "new.example:443"), ("deny", "once.example")))
+    assert [each.place.host.text for each in asking.answered()] == ["other.example"]
+    asking.put(policy())
+    assert not asking.refuses(place())
+    assert asking.refuses(place("other.example"))
+    assert not asking.takes(place("once.example"))
+
+
 def test_no_refuses_for_a_while_without_a_question() -> None:
     """It is remembered for five minutes; `once` takes it back."""
     asking, clock = watched()

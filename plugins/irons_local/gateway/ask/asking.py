@@ -211,20 +211,20 @@ class Asking:
         return waited
 
     def put(self, policy: Policy | None) -> None:
-        """Take another policy: questions that it answers are closed, and who waits for them looks again."""
+        """Take another policy: questions that it answers are closed, who waits for them looks again, and answers that it makes void end."""
         closed = [question for place, question in self._open.items() if not _asks(policy, place)]
-        told = bool(closed)
+        void = [place for place in {**self._once, **self._no} if not _asks(policy, place)]
+        for place in void:
+            self._once.pop(place, None)
+            self._no.pop(place, None)
         if policy is None or policy.mode != "ask":
-            told = told or bool(self._once or self._no)
             self._others.clear()
-            self._once.clear()
-            self._no.clear()
         for question in closed:
             self._end(question, "decided")
             self._unanswered = 0
             self._release(question.waiting, None)
             _tell(question, None)
-        if told:
+        if closed or void:
             self.changed()
 
     # What connections do.
