@@ -24,7 +24,7 @@ from tests.local.people import removed, slay
 def test_uninstall_with_purge_leaves_nothing(
     make_person: Callable[..., Person], request: pytest.FixtureRequest, ordinary: bool
 ) -> None:
-    """Sandboxes, images, unit, SSH include, state and processes are gone, files of subordinate ids included."""
+    """Sandboxes, images, snapshots, unit, SSH include, state and processes are gone, files of subordinate ids included."""
     if ordinary:
         program, user = request.getfixturevalue("public_program"), request.getfixturevalue("ordinary_user")
         person = make_person(program=program, user=user)
@@ -37,10 +37,13 @@ def test_uninstall_with_purge_leaves_nothing(
     person.ok("create", "stopped", timeout=180)
     person.inside("running", "mkdir -p a/b/c; echo x > a/b/c/d; ln -s / a/link")
     person.ok("stop", "stopped")
+    for name in ("running", "stopped"):
+        person.ok("snapshot", "create", name)
     person.ok("local", "install")
     person.ok("ssh-config", "--install")
     listed = person.ok("local", "uninstall", "--purge", "--dry-run")
     assert "sandbox\trunning" in listed
+    assert listed.count("\nsnapshot\t") == 2
     assert "systemd unit\t" in listed
     person.ok("local", "uninstall", "--purge", "--yes", timeout=180)
     left = {path for path in files(person.home) - before if not path.is_dir()}
