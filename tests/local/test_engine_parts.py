@@ -11,14 +11,14 @@ import subprocess
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from irons_local.bundle import boot_steps, entrypoint, oci, seccomp, sshd, sysview
 from irons_local.bundle.image_config import ImageConfig
 from irons_local.bundle.machine import Machine
-from irons_local.engines.namespace import launch
+from irons_local.engines.namespace import boot, launch
 from irons_local.engines.protocol import Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images.kit.store import MadeKit
@@ -478,3 +478,18 @@ def test_a_keeper_that_is_busy_fails_no_start() -> None:
 def test_a_program_that_enters_a_running_sandbox_is_a_module(module: str) -> None:
     """The name of the program is text, which no type checker follows when a module moves."""
     assert find_spec(module) is not None
+
+
+def test_a_start_on_a_full_disk_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The boot's answer, and what it notes for a control plane that comes later, are a line for people without a number."""
+
+    def full(order: boot.BootOrder) -> boot.BootAnswer:
+        raise OSError(errno.ENOSPC, "No space left on device", order["cell"])
+
+    monkeypatch.setattr(boot, "boot", full)
+    read, write = os.pipe()
+    inherited = boot.Inherited(-1, -1, -1, [], -1, write)
+    answer = boot.carry_out(cast("boot.BootOrder", {"cell": "sb_1", "inherited": inherited}))
+    os.close(write)
+    with os.fdopen(read) as noted:
+        assert answer == json.load(noted) == {"error": "the disk is full; free some space"}

@@ -19,6 +19,7 @@ from typing import TypedDict
 
 from irons_local.bundle import session, sshd
 from irons_local.engines.namespace import boot, settings_inside
+from irons_local.ipc.framing import line_of
 from irons_local.linux import namespaces
 from irons_local.linux.processes import Process, in_namespace
 
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         amend(order)
     except OSError as error:
-        answer = {"error": str(error)}
+        answer = {"error": line_of(error)}
     print(json.dumps(answer))
     sys.exit(1 if answer else 0)
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TypedDict
 
 from irons_local.engines.namespace import amend, boot
+from irons_local.ipc.framing import line_of
 from irons_local.linux import namespaces, syscalls
 from irons_local.linux.processes import Process, is_alive
 
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         announce(order)
     except OSError as error:
-        answer = {"error": str(error)}
+        answer = {"error": line_of(error)}
     print(json.dumps(answer))
     sys.exit(1 if answer else 0)
 

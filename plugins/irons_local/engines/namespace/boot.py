@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from irons_local.bundle import boot_steps, quotas, sysview
 from irons_local.bundle.man_pages import MAN_PAGES
 from irons_local.engines.protocol import SSH_PORT
+from irons_local.ipc.framing import line_of
 from irons_local.linux import disk_images, namespaces, syscalls
 from irons_local.linux.tcp import tcp_socket
 
@@ -119,7 +120,7 @@ def carry_out(order: BootOrder) -> BootAnswer:
     try:
         answer = boot(order)
     except OSError as error:
-        answer = {"error": str(error)}
+        answer = {"error": line_of(error)}
     os.write(order["inherited"].note, json.dumps(answer).encode())
     if "pid" not in answer or answer.get("started") is None:
         return answer

@@ -20,7 +20,7 @@ from irons_local.engines.protocol import CELL_DNS, Cells
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Image
 from irons_local.images.kit.store import MadeKit
-from irons_local.ipc.framing import LinkError
+from irons_local.ipc.framing import LinkError, line_of
 from irons_local.linux import disk_images
 from irons_local.linux.processes import Process, ended, open_process
 
@@ -158,7 +158,9 @@ async def run(told: boot.BootOrder, held: int, starter: Starter | None) -> Start
     except TimeoutError as error:
         raise EngineError("timeout", f"the machine did not start within {BOOT_WITHIN:.0f} s") from error
     except (LinkError, OSError) as error:
-        raise EngineError("failed", f"the start failed: {error}", "irons local logs may show why") from error
+        raise EngineError(
+            "failed", f"the start failed: {line_of(error)}", "irons local logs may show why"
+        ) from error
     finally:
         if own is not starter:
             await asyncio.shield(own.close())

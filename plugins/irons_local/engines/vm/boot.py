@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from irons_local.engines.vm import qemu
+from irons_local.ipc.framing import line_of
 from irons_local.linux import namespaces, syscalls
 
 STAGE = Path("/run/irons")
@@ -80,7 +81,7 @@ def main() -> None:
     try:
         answer = boot(order)
     except OSError as error:
-        answer = {"error": str(error)}
+        answer = {"error": line_of(error)}
     os.write(order["note"], json.dumps(answer).encode())
     sys.stdout.write(json.dumps(answer))
 
