@@ -181,7 +181,7 @@ class QuestionFollower:
                 self._hear(QuestionsHeard(trouble=clean(f"{type(error).__name__}: {error}")))
             else:
                 told = key
-                token = page.token if self._hear(QuestionsHeard(self._offered(page), api)) else None
+                token = page.token if self._hear(QuestionsHeard(page, api)) else None
                 self._over.wait(pace.pause(time.monotonic()))
                 continue
             token = None
@@ -192,7 +192,7 @@ class QuestionFollower:
             # What fails is said by the look on its way.
             with suppress(Exception):
                 api = self._client()
-                self._hear(QuestionsHeard(self._offered(api.questions()), api))
+                self._hear(QuestionsHeard(api.questions(), api))
 
     def _takes_look(self) -> bool:
         with self._lock:
@@ -204,8 +204,7 @@ class QuestionFollower:
         """The questions with their presets, once these are there and do not fail: a question is worth more than they are."""
         if not page.questions:
             return page
-        with self._lock:
-            offers, self._offers = self._offers, None
+        offers, self._offers = self._offers, None
         if offers is not None:
             threading.Thread(target=self._find, args=(offers,), name="irons-presets", daemon=True).start()
         if self._presets is not None:
@@ -216,13 +215,12 @@ class QuestionFollower:
     def _find(self, offers: Callable[[], PresetOffers]) -> None:
         """Find the presets, which may take a plugin long, and tell again what was told without them."""
         with suppress(Exception):
-            self._presets = offers()
-            latest = self._latest
-            if latest is not None:
-                found = latest._replace(page=self._presets.page(latest.page))
-                with self._lock:
-                    if self._latest is latest and not self._over.is_set():
-                        self._tell(found)
+            found = offers()
+            with self._lock:
+                self._presets = found
+                latest = self._latest
+                if latest is not None and not self._over.is_set():
+                    self._tell(latest._replace(page=found.page(latest.page)))
 
     def _hear(self, heard: QuestionsHeard) -> bool:
         """Tell what a look gave; return whether that was wanted: not once the last sandbox has left mode ask, nor while a command runs."""
@@ -230,7 +228,7 @@ class QuestionFollower:
             if not self._wanted or self._resting or self._over.is_set():
                 return False
             rings = not heard.trouble and self._ringing.rings(heard.page)
-            self._tell(heard, rings=rings)
+            self._tell(heard._replace(page=self._offered(heard.page)), rings=rings)
             return True
 
     def _tell(self, heard: QuestionsHeard, *, rings: bool = False) -> None:

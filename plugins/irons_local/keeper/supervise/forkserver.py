@@ -13,8 +13,8 @@ from irons_local.keeper.cells.requests import KeeperRequest
 from irons_local.keeper.supervise.spawn import PendingProcess, Plan, execute, log_of
 from irons_local.keeper.supervise.supervisor import ManagedProcess, say
 
-_ANSWER_WITHIN = 5.0
-"""Seconds for one that has answered before: it does nothing but fork."""
+_ANSWER_WITHIN = 30.0
+"""Seconds for one that has answered before: it does nothing but fork, and a busy machine may let it wait."""
 
 _IMPORTED_WITHIN = 120.0
 """Seconds for one that has just been started: it imports first, which takes long where many others want the processors."""
