@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -193,7 +194,9 @@ def test_without_the_extra_one_sentence_names_it(
         monkeypatch.setitem(__import__("sys").modules, name, None)
     done = run_irons("audit", "export", "--format", "otlp", "--endpoint", "http://localhost:4318")
     assert done.code == 2
-    assert done.err == "irons: --format otlp needs the extra irons[otel]: pip install 'irons[otel]'\n"
+    assert done.err == (
+        f"irons: --format otlp needs the extra irons[otel]: {sys.executable} -m pip install 'irons[otel]'\n"
+    )
 
 
 class Flaky:

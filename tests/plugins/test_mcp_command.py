@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def test_without_the_extra_one_sentence_names_it(run_irons: Runner, monkeypatch:
     """Where the package is not installed, the error says so and how to get it."""
     monkeypatch.setattr("irons_plugins.mcp.handlers.find_spec", lambda _: None)
     done = run_irons("mcp")
-    assert (done.code, done.err) == (
-        1,
-        "irons: irons mcp needs the package mcp, which is not installed\n  pip install 'irons[mcp]'\n",
+    assert done.code == 1
+    assert done.err == (
+        "irons: irons mcp needs the package mcp, which is not installed\n"
+        f"  {sys.executable} -m pip install 'irons[mcp]'\n"
     )
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,8 @@ def mcp(
     """
     if find_spec("mcp") is None:
         raise IronsError(
-            "irons mcp needs the package mcp, which is not installed", hint="pip install 'irons[mcp]'"
+            "irons mcp needs the package mcp, which is not installed",
+            hint=f"{sys.executable} -m pip install 'irons[mcp]'",
         )
     place = None if http is None else _address(http)
     if place is None and key_file is not None:

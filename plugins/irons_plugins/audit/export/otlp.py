@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -90,7 +91,9 @@ class OtlpCollector:
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         except ImportError:
-            raise UsageError("--format otlp needs the extra irons[otel]: pip install 'irons[otel]'") from None
+            raise UsageError(
+                f"--format otlp needs the extra irons[otel]: {sys.executable} -m pip install 'irons[otel]'"
+            ) from None
         from irons.version import __version__
 
         self._complaints = _Complaints()
