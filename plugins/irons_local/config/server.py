@@ -65,7 +65,7 @@ class ServerConfig:
         engine: the engine of a sandbox that asks for none.
         keep_events: newest events kept per sandbox.
         keep_days: days that an event is kept.
-        keep_changes: newest entries kept of the change log, for each key of the role `user` and for all others together.
+        keep_changes: newest entries kept of the change log, of all together and as many for each API key.
         connections: what a sandbox may have at once; None leaves it to the gateway.
         synthetic_pool: the block of made-up addresses of sandboxes made from now on; None is the usual one.
         ask_hold: seconds that a connection waits for a person, in mode `ask`.
