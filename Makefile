@@ -72,7 +72,6 @@ REQUIRE ?= none
 ORDER ?= 0
 # How many tests run at once; PARALLEL=1 runs them one after the other, in one process.
 PARALLEL ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n)))
-FORKS = $(if $(filter-out 1,$(PARALLEL)),--forks=$(PARALLEL))
 WORKERS = $(if $(filter-out 1,$(PARALLEL)),--numprocesses=$(PARALLEL) --dist=loadgroup)
 
 # The image that all tests with real sandboxes start from, built once; without it each suite builds its own.
@@ -89,7 +88,7 @@ builder=(env HOME="$(1)/builder" XDG_STATE_HOME= XDG_RUNTIME_DIR= XDG_CACHE_HOME
 endef
 
 # Its directories are in memory where they can be: a disk that others use is what it would wait for most.
-# hypothesis' plugin would read the constants of all modules for cases that are not drawn.
+# hypothesis' plugin would read the constants of all modules for cases that are not drawn, in each worker.
 # Half of what these tests take is waiting for threads and timers of their own: half as many again run at once.
 .PHONY: quick
 ifeq ($(origin PARALLEL),file)
@@ -100,7 +99,7 @@ quick: venv ## What starts no process, is not slow and draws no cases, without c
 	@! [ -d /dev/shm ] || ! [ -w /dev/shm ] || export TMPDIR=/dev/shm
 	room=$$(mktemp -d --tmpdir irons-quick.XXXXXX)
 	trap 'rm -rf "$$room"' EXIT
-	$(BIN)/pytest -q -p no:hypothesispytest $(FORKS) --basetemp="$$room/tests" -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
+	$(BIN)/pytest -q -p no:hypothesispytest $(WORKERS) --basetemp="$$room/tests" -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
 
 .PHONY: unit
 unit: venv ## The tests that need no sandbox, without coverage.

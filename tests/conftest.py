@@ -6,14 +6,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = [
-    "tests.parallel",
-    "tests.forked",
-    "tests.machine",
-    "tests.kinds",
-    "tests.order",
-    "tests.garbage",
-]
+pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds", "tests.order", "tests.garbage"]
 
 # What whoever runs the tests has set for irons is for their own sandboxes.
 for _name in [

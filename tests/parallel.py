@@ -55,20 +55,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """End as Ctrl-C does, every fixture taken down, where a run is terminated or loses its terminal."""
     config.addinivalue_line("markers", f"{ALONE}: measures, or is much at once; runs beside no other test")
     if is_worker(config):
-        end_at_first_signal()
-        return
-    config.pluginmanager.register(_Workers(config))
-    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(signal.SIGTERM, _once)
+        others: tuple[signal.Signals, ...] = (signal.SIGHUP, signal.SIGINT)
+    else:
+        others = (signal.SIGHUP, signal.SIGTERM)
+        config.pluginmanager.register(_Workers(config))
+    for number in others:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-
-
-def end_at_first_signal() -> None:
-    """Have a process that runs tests for another one end, every fixture taken down, at the first signal that says so."""
-    signal.signal(signal.SIGTERM, _once)
-    for number in (signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _once)
+            signal.signal(number, _once if is_worker(config) else signal.default_int_handler)
 
 
 def _once(number: int, frame: FrameType | None) -> None:
@@ -83,7 +77,7 @@ def _once(number: int, frame: FrameType | None) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In a worker, put first what takes longest and last what is alone, and tell the scheduler of that."""
     if is_worker(config):
-        items.sort(key=turn)
+        items.sort(key=_turn)
         told = [item.nodeid for item in items if item.get_closest_marker(ALONE)]
         Path(config.workerinput["alone"]).write_text(json.dumps(told))  # type: ignore[attr-defined]
 
@@ -114,8 +108,7 @@ def _is_brief(config: pytest.Config) -> bool:
     return is_worker(config) and config.option.durations is None and config.option.verbose <= 0
 
 
-def turn(item: pytest.Item) -> int:
-    """When a test is begun: what takes longest first, what is alone last."""
+def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker(ALONE):
         return len(FIRST)
     return next(number for number, path in enumerate(FIRST) if item.nodeid.startswith(path))

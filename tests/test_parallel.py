@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,12 +97,7 @@ def test_fails(dying):
 """
 
 
-WORKERS = ("-n2", "--dist=loadgroup")
-
-
-def begun(
-    place: Path, files: Mapping[str, str], *words: str, workers: Sequence[str] = WORKERS
-) -> subprocess.Popen[str]:
+def begun(place: Path, files: Mapping[str, str], *words: str) -> subprocess.Popen[str]:
     """A run of two workers on test modules of its own."""
     (place / "pytest.ini").write_text("[pytest]\n")
     for name, text in files.items():
@@ -113,7 +108,8 @@ def begun(
         "-m",
         "pytest",
         "-q",
-        *workers,
+        "-n2",
+        "--dist=loadgroup",
         "-p",
         "no:cacheprovider",
         "-p",
