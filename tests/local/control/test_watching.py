@@ -74,6 +74,27 @@ def test_a_notifier_is_asked_and_holds_only_where_it_says_so() -> None:
     assert not questions.watchers.watched()
 
 
+@pytest.mark.parametrize("comes", ["watch", "listen"])
+def test_who_comes_as_another_one_leaves_is_there_without_a_gap(comes: str) -> None:
+    """The lease of who has left ends before the workers are told again by themselves, so they hear at once of who is there."""
+    now = 100.0
+    workers = Heard()
+    nothing: Any = None
+    questions = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing)
+    questions.watchers.watch(0.0, None)
+    now += LEASE - 0.5
+    if comes == "watch":
+        questions.watchers.watch(2.0, None)
+    else:
+        questions.watchers.listen(2.0, hold=True)
+    assert workers.watched == [(LEASE, 4.0, 0)] * 2
+    # Who goes on looking is heard of no oftener than that.
+    questions.watchers.watch(2.0, None)
+    now += 2.0
+    questions.watchers.watch(2.0, None)
+    assert len(workers.watched) == (2 if comes == "watch" else 3)
+
+
 def test_the_lease_is_as_long_as_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look extends it by its own time and a moment; a key is told apart from a look, and the clock alone ends it."""
     now = 100.0

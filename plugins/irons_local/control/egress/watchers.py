@@ -18,6 +18,8 @@ NOT_HELD = 0.001
 """Seconds that a connection waits where only a notifier hears of it: the gateway takes it for no wait."""
 RENEW = 1.0
 """Seconds between two times that it is sent."""
+_ENDS_SOON = 2 * RENEW
+"""Seconds before the workers' lease ends in which they hear at once that someone goes on watching: where one leaves, another may be there."""
 KEYS_WITHIN = 600.0
 """Seconds since the last key for which a person who was there still watches."""
 _NO_LEASE: Final = 1e-9
@@ -37,7 +39,7 @@ class _Person:
 
     def look(self, now: float, seconds: float, idle: float | None) -> bool:
         """Extend it; gives whether the workers are to hear of that at once."""
-        fresh = now >= self.until
+        fresh = now >= self.until - _ENDS_SOON
         self.until = max(self.until, now + seconds + LEASE)
         if idle is not None and now - idle > self.pressed + RENEW:
             self.pressed, self.keys, fresh = now - idle, self.keys + 1, True
@@ -89,7 +91,8 @@ class Watchers:
     def listen(self, seconds: float, *, hold: bool) -> None:
         """A notifier hears of questions, and will for so many seconds and a moment more; with `hold` connections wait for it."""
         now = self._clock()
-        fresh = now >= max(self._all.until, self._listened) or (hold and now >= self._held)
+        ends = max(self._all.until, self._listened)
+        fresh = now >= ends - _ENDS_SOON or (hold and now >= self._held - _ENDS_SOON)
         self._listened = now + seconds + LEASE
         if hold:
             self._held = self._listened
