@@ -202,6 +202,19 @@ def _stop_all(ctx: Context, names: Iterable[str]) -> None:
                 ctx.api.stop(name)
 
 
+def destroy_held(ctx: Context, name: str) -> None:
+    """Destroy a sandbox that the server holds for this command only; where that fails, a line names when the server does it."""
+    try:
+        destroy_one(ctx, name, force=True)
+    except NotFound:
+        pass
+    except KeyboardInterrupt:
+        ctx.progress(f"irons: {name} is destroyed by the server within two minutes")
+        raise
+    except IronsError as error:
+        ctx.progress(f"irons: {name} is destroyed by the server within two minutes: {error.message}")
+
+
 def destroy_one(ctx: Context, name: str, *, force: bool, timeout: float | None = None) -> None:
     """Destroy a sandbox, with `force` a running one too, and forget what this machine keeps of it.
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from irons.command import FAILED_ITSELF, Result
-from irons.errors import IronsError, NotFound, UsageError
+from irons.errors import IronsError, UsageError
 from irons.record import NamedTuple
 from irons_plugins.lifecycle.changed_files import ChangedFile, compare, lines, listing
-from irons_plugins.lifecycle.handlers import destroy_one
+from irons_plugins.lifecycle.handlers import destroy_held
 from irons_plugins.lifecycle.holding import Holder
 from irons_plugins.ssh.connect.connect_info import entrance
 from irons_plugins.ssh.ending.denial_summary import Refusals
@@ -117,19 +117,7 @@ def _ended(ctx: Context, name: str, fate: _Fate) -> Iterator[_Fate]:
         yield fate
     finally:
         if fate.made and not fate.kept:
-            _dropped(ctx, name)
-
-
-def _dropped(ctx: Context, name: str) -> None:
-    try:
-        destroy_one(ctx, name, force=True)
-    except NotFound:
-        pass
-    except KeyboardInterrupt:
-        ctx.progress(f"irons: {name} is destroyed by the server within two minutes")
-        raise
-    except IronsError as error:
-        ctx.progress(f"irons: {name} is destroyed by the server within two minutes: {error.message}")
+            destroy_held(ctx, name)
 
 
 def _in_copy(ctx: Context, way: Entrance, line: str, fate: _Fate, *, keep: bool) -> Result:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons.command import FAILED_ITSELF, Result
-from irons.errors import Interrupted, IronsError, NotFound, UsageError
+from irons.errors import Interrupted, IronsError, UsageError
 from irons.record import NamedTuple
 from irons.text import size_text
 from irons_plugins.lifecycle.creating import make, policy_of
-from irons_plugins.lifecycle.handlers import destroy_one
+from irons_plugins.lifecycle.handlers import destroy_held
 from irons_plugins.lifecycle.holding import Holder
 from irons_plugins.lifecycle.waiting import patience
 from irons_plugins.run.choosing import Chosen, chosen
@@ -157,15 +157,7 @@ def _removed(ctx: Context, name: str, *, keep: bool) -> Iterator[_Fate]:
         yield fate
     finally:
         if not fate.stays:
-            try:
-                destroy_one(ctx, name, force=True)
-            except NotFound:
-                pass
-            except KeyboardInterrupt:
-                ctx.progress(f"irons: {name} is destroyed by the server within two minutes")
-                raise
-            except IronsError as error:
-                ctx.progress(f"irons: {name} is destroyed by the server within two minutes: {error.message}")
+            destroy_held(ctx, name)
 
 
 def _inside(ctx: Context, way: Entrance, plan: _Plan, fate: _Fate) -> Result:

@@ -120,7 +120,7 @@ class Gate:
         self._peers.pop(guest, None)
 
     def _take(self, guest: Guest, key: str) -> bool:
-        """Count a connection as one of a key; False where there is no room."""
+        """Count a connection as one of a key; returns whether there was room."""
         own = self._keyed.get(key, {})
         if len(own) >= self._of_one_key and not self._make_room(own):
             return False
