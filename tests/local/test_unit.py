@@ -30,7 +30,7 @@ def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\necho "$@" >>{log}\nexit 1\n')
     program.chmod(0o755)
     env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": str(program.parent)}
-    path, _ = systemd.write(env, "/usr/bin/python3")
+    path = systemd.write(env, "/usr/bin/python3")
     link = path.parent / "default.target.wants" / systemd.NAME
     link.parent.mkdir()
     link.symlink_to(path)
@@ -40,6 +40,24 @@ def test_removal_disables_it_and_leaves_nothing(tmp_path: Path) -> None:
     assert not link.is_symlink()
     systemd.remove(env)
     assert log.read_text().count("\n") == 1
+
+
+@pytest.mark.process
+def test_a_unit_is_checked_where_a_systemd_can(tmp_path: Path) -> None:
+    """Its complaint is shown as it is; without a systemd of this user it is not asked, for it would complain of that."""
+    program = tmp_path / "bin/systemd-analyze"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "irons.service: $1 $2" >&2\nexit 1\n')
+    program.chmod(0o755)
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PATH": str(program.parent)}
+    path = systemd.write(env, "/usr/bin/python3")
+    assert systemd.complaint(path, {**env, "PATH": ""}) == ""
+    assert systemd.complaint(path, env).startswith("no systemd of yours runs, so the unit is untested")
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert systemd.runs_machine(tmp_path / "run")
+    assert not systemd.runs_machine(tmp_path)
+    running = {**env, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    assert systemd.complaint(path, running) == "irons.service: --user verify"
 
 
 def test_a_unit_that_cannot_be_removed_is_told(tmp_path: Path) -> None:

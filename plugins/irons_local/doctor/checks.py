@@ -324,8 +324,8 @@ def _internet(facts: Facts) -> DoctorCheck:
 
 def _tun(facts: Facts) -> DoctorCheck:
     if facts.tun:
-        return DoctorCheck("tun", True, "/dev/net/tun is there (for engines with virtual machines)")
-    return DoctorCheck("tun", True, "/dev/net/tun cannot be used; only engines with virtual machines need it")
+        return DoctorCheck("tun", True, "/dev/net/tun is there; irons does not need it")
+    return DoctorCheck("tun", True, "/dev/net/tun is not open to you, and irons does not need it")
 
 
 def _vm(facts: Facts) -> DoctorCheck:

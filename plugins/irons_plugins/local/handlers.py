@@ -323,9 +323,14 @@ def install(ctx: Context, *, print_only: bool) -> str | None:
 
     if print_only:
         return systemd.render(sys.executable)
-    path, said = systemd.write(ctx.settings.env, sys.executable)
+    path = systemd.write(ctx.settings.env, sys.executable)
     ctx.progress(f"wrote {path}")
-    if said:
+    if not systemd.runs_machine():
+        ctx.progress(
+            "systemd does not run this machine: nothing starts the unit, and each command starts the backend"
+        )
+        return None
+    if said := systemd.complaint(path, ctx.settings.env):
         ctx.progress(said)
     ctx.progress("start it with: systemctl --user daemon-reload && systemctl --user enable --now irons")
     return None

@@ -44,8 +44,8 @@ def render(python: str) -> str:
     return _UNIT.format(command=f"{_quoted(python)} -m irons local up --foreground")
 
 
-def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
-    """Write the unit and return its path and the result of a check (empty: nothing to report, or no systemd to ask).
+def write(env: Mapping[str, str], python: str) -> Path:
+    """Write the unit and return its path.
 
     Raises:
         LocalError: It can't be written.
@@ -56,13 +56,7 @@ def write(env: Mapping[str, str], python: str) -> tuple[Path, str]:
         path.write_text(render(python))
     except OSError as error:
         raise LocalError(f"{path} can't be written: {error.strerror}") from None
-    checker = shutil.which("systemd-analyze")
-    if checker is None:
-        return path, "there is no systemd here to check it: it is untested on this machine"
-    done = subprocess.run(
-        [checker, "--user", "verify", str(path)], capture_output=True, text=True, check=False
-    )
-    return path, done.stderr.strip()
+    return path
 
 
 def remove(env: Mapping[str, str]) -> None:
@@ -86,6 +80,35 @@ def remove(env: Mapping[str, str]) -> None:
             each.unlink(missing_ok=True)
     except OSError as error:
         raise LocalError(f"{path} can't be removed: {error.strerror}") from None
+
+
+def runs_machine(run: Path = Path("/run")) -> bool:
+    """Return whether systemd is this machine's first process, as sd_booted(3) finds out."""
+    return (run / "systemd/system").is_dir()
+
+
+def complaint(path: Path, env: Mapping[str, str]) -> str:
+    """Return what is wrong with the unit by systemd-analyze (empty: nothing, or there is none here).
+
+    It judges no unit where no systemd of this user runs: it complains of that alone, so it is not asked there.
+    """
+    checker = shutil.which("systemd-analyze", path=env.get("PATH"))
+    if checker is None:
+        return ""
+    if not (Path(env.get("XDG_RUNTIME_DIR") or "/nonexistent") / "systemd").is_dir():
+        return "no systemd of yours runs, so the unit is untested: log in, or have one started by loginctl enable-linger"
+    try:
+        done = subprocess.run(
+            [checker, "--user", "verify", str(path)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SYSTEMD_WITHIN,
+        )
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return f"systemd-analyze did not check the unit: {error}"
+    return done.stderr.strip()
 
 
 def _quoted(word: str) -> str:
