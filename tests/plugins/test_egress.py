@@ -436,6 +436,8 @@ def test_answers_that_are_no_rules_are_named_next_to_the_list(run_irons: Runner,
         "new.example:443 of one: refused without a question, for 4 min more; it is the answer no, not a rule",
         "next.example:443 of one: the next connection passes, for 50 s more; it is the answer once, not a rule",
     ]
+    all_of_them = run_irons("egress", "list", "--all").ok().err.splitlines()
+    assert [line.split(":443 ")[0] for line in all_of_them] == ["new.example", "next.example", "new.example"]
     own.fail(faults.error(403), on="GET /questions")
     assert len(run_irons("egress", "list", "--sandbox", "one", "-o", "json").ok().json()) == 1
     own.sandboxes["one"].mode = "deny"

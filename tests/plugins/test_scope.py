@@ -122,6 +122,17 @@ def test_removing_a_rule_names_its_scope(alpha: Runner, three: FakeApi) -> None:
     assert three.rules == []
 
 
+def test_removing_a_rule_of_one_from_all_names_the_one(alpha: Runner, three: FakeApi) -> None:
+    """Where all sandboxes have no such rule, the one that has it is named, with the command that removes it there."""
+    three.sandboxes["beta"].rules = [{"pattern": "b.example", "list": "allow"}]
+    done = alpha("egress", "remove", "b.example", "c.example", "--all")
+    said = "sandbox beta has it of its own; irons egress remove b.example --sandbox beta removes it there"
+    assert (done.code, said in done.err) == (3, True), done.err
+    assert len(three.sandboxes["beta"].rules) == 1
+    done = alpha("egress", "remove", "c.example", "--all")
+    assert (done.code, "of its own" in done.err) == (3, False), done.err
+
+
 @pytest.mark.parametrize(
     ("words", "alone", "everyone"),
     [

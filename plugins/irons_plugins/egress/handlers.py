@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from irons_policy.rules import Rule
 
 
+_LOOKED_AT = 50
+"""Sandboxes that are looked through for a rule that all sandboxes have not; one request each."""
+
 MODE_SET = View(line="irons_plugins.egress.views:mode_set")
 MODE_TOLD = View(line="irons_plugins.egress.views:mode_told")
 """How a mode that was just set is shown, and one that a person asked for; in a pipe the bare word stays."""
@@ -75,9 +78,9 @@ def remove(ctx: Context, *, patterns: tuple[str, ...], scope: Scope) -> Iterator
 
 
 def _of_all(ctx: Context, patterns: Iterable[str], scope: Scope) -> str:
-    """Return which of these rules only all sandboxes have, with the command that removes them; empty where there are none."""
+    """Return which of these rules the other scope has, with the command that removes them there; empty where there are none."""
     if scope.sandbox is None:
-        return ""
+        return _of_one(ctx, patterns)
     try:
         own, every = (
             {rule.pattern for rule in ctx.api.rules(sandbox).rules} for sandbox in (scope.sandbox, None)
@@ -91,6 +94,18 @@ def _of_all(ctx: Context, patterns: Iterable[str], scope: Scope) -> str:
     said = f"the rule {wide[0]} is" if is_one else f"the rules {', '.join(wide)} are"
     command = shlex.join(["irons", "egress", "remove", *wide, "--all"])
     return f"{said} of all sandboxes; {command} removes {'it' if is_one else 'them'} for all"
+
+
+def _of_one(ctx: Context, patterns: Iterable[str]) -> str:
+    """Return the first of the sandboxes that has one of these rules of its own, with the command that removes it there."""
+    wanted = frozenset(patterns)
+    with suppress(ApiError):
+        for sandbox in ctx.api.list()[:_LOOKED_AT]:
+            own = [rule.pattern for rule in ctx.api.rules(sandbox.name).rules if rule.pattern in wanted]
+            if own:
+                command = shlex.join(["irons", "egress", "remove", *own, "--sandbox", sandbox.name])
+                return f"sandbox {clean(sandbox.name)} has it of its own; {command} removes it there"
+    return ""
 
 
 class _Term(NamedTuple):
@@ -212,9 +227,17 @@ def list_rules(ctx: Context, *, scope: Scope) -> Sequence[ListedRule]:
     """Return the rules, allow list first; in the order the server has them. Answers that are not rules are named next to them."""
     found = ctx.api.rules(scope.sandbox)
     keep_rules(ctx.settings, scope.sandbox, found.rules)
-    if found.mode == "ask":
+    if found.mode == "ask" or (scope.sandbox is None and _some_ask(ctx)):
         _say_answers(ctx, scope)
     return found.rules
+
+
+def _some_ask(ctx: Context) -> bool:
+    """Tell whether a sandbox has `ask` as a mode of its own; its answers count also where all sandboxes have another."""
+    try:
+        return "ask" in ctx.api.mode().differs.values()
+    except ApiError:
+        return False
 
 
 def _say_answers(ctx: Context, scope: Scope) -> None:
