@@ -213,7 +213,7 @@ def test_a_connection_is_handed_to_openssh() -> None:
         assert data == b"\0"
         with socket.socket(fileno=fds[0]) as connection:
             assert connection.recv(8) == b"SSH-2.0-"
-        with pytest.raises(LocalError, match="no cell"):
+        with pytest.raises(LocalError, match="the sandbox does not run"):
             proxy.connect_descriptor("sb_00000000000000ff", environ=person.environ)
         with (
             Path(os.devnull).open("w") as nowhere,

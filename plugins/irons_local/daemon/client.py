@@ -278,7 +278,8 @@ def ask_keeper(paths: Paths, link: Link, op: str, **fields: Any) -> Message:
     try:
         return link.request(op, **fields)
     except RequestError as error:
-        raise LocalError(error.message) from error
+        # The keeper knows cells alone, and a person who reads this knows sandboxes alone.
+        raise LocalError("the sandbox does not run" if error.code == "absent" else error.message) from error
     except LinkError as error:
         raise broken(paths, f"it does not answer: {error}") from error
 
