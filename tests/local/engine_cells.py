@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from irons_local.cell.layout import Namespaces
+from irons_local.cell.layout import Namespaces, Veth
 from irons_local.errors import CellError
 
 _SPACES = ("user", "net", "mnt")
@@ -25,6 +25,9 @@ class OwnCells:
     async def make(self, cell: str) -> None:
         assert cell not in self.held
         self.held[cell] = await asyncio.to_thread(_make)
+
+    async def make_with_veth(self, cell: str) -> Veth:
+        raise CellError(f"{cell}: only a keeper makes a veth")
 
     async def namespaces(self, cell: str) -> Namespaces:
         if cell not in self.held:

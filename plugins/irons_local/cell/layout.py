@@ -25,6 +25,30 @@ class Namespaces(NamedTuple):
     mount: int
 
 
+OUTER_PREFIX = "irs-"
+INNER = "irons0"
+"""The end of a veth that is in its cell; that no other cell has such a device tells them apart."""
+
+
+class Veth(NamedTuple):
+    """What a cell with a veth has besides.
+
+    Attributes:
+        name: the outer end, made in the keeper's network namespace and meant for an instance.
+        pid: a process that only sleeps in the cell, so that it outlives keeper and gateway as one with a machine in it does.
+        started: when that process was started, in clock ticks since the machine was.
+    """
+
+    name: str
+    pid: int
+    started: int
+
+
+def outer_name(cell: str) -> str:
+    """The name of the outer end of a cell's veth: an interface's name has 15 characters."""
+    return OUTER_PREFIX + cell.removeprefix("sb_")[:11]
+
+
 class Ports(NamedTuple):
     """Where the gateway listens inside a cell: its transparent TCP port, and its name server's."""
 

@@ -1,4 +1,7 @@
-"""A cell's network: one loopback device on which every address of the world is local, and no route or device out."""
+"""A cell's network: one loopback device on which every address of the world is local, and no route or device out.
+
+A cell with a veth has the inner end of it besides, and behind it one machine: nothing leads from there to anywhere else.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from irons_local.cell.layout import GATEWAY4, GATEWAY6, SANDBOX4, SANDBOX6
+from irons_local.cell.layout import GATEWAY4, GATEWAY6, INNER, SANDBOX4, SANDBOX6
 from irons_local.linux import netlink
 from irons_local.linux.netlink import acknowledged, attribute, message
 
@@ -19,13 +22,30 @@ _SYSCTLS = (
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv6/conf/all/disable_ipv6", "0"),
 )
+_OF_VETH = (
+    # A new namespace has the machine's settings for IPv4: it may route.
+    ("ipv4/ip_forward", "0"),
+    ("ipv6/conf/all/forwarding", "0"),
+    # What the machine at the other end says of the network counts for nothing, and fills no log of the kernel's.
+    (f"ipv6/conf/{INNER}/accept_ra", "0"),
+    (f"ipv6/conf/{INNER}/accept_redirects", "0"),
+    (f"ipv4/conf/{INNER}/accept_redirects", "0"),
+    (f"ipv4/conf/{INNER}/accept_source_route", "0"),
+    (f"ipv4/conf/{INNER}/send_redirects", "0"),
+    ("ipv4/conf/all/send_redirects", "0"),
+    (f"ipv4/conf/{INNER}/log_martians", "0"),
+    ("ipv4/conf/all/log_martians", "0"),
+    (f"ipv4/conf/{INNER}/arp_accept", "0"),
+)
 MOST_BUFFER = {"tcp_rmem": 4 << 20, "tcp_wmem": 512 << 10}
 """What the kernel may let the buffers of a connection inside grow to (bytes): its memory for TCP is everyone's.
 
 What a program has sent goes to this machine only, where more than that brings no speed; but it is what a server that
 does not read leaves with the program.
 """
-_NEEDED = frozenset({"ipv4/ip_unprivileged_port_start"})
+_NEEDED = frozenset({"ipv4/ip_unprivileged_port_start", "ipv4/ip_forward"})
+_PREFIX = {socket.AF_INET: 30, socket.AF_INET6: 64}
+"""Bits of the network on a veth."""
 
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
 _CONNTRACK_DELETE = (1 << 8) | 2
@@ -36,13 +56,16 @@ _RTA_OIF, _RTA_PREFSRC = 4, 7
 _TABLE_MAIN, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL = 254, 3, 254, 2
 
 
-def configure() -> None:
+def configure(*, veth: bool = False) -> None:
     """Give this process's fresh network namespace its loopback, addresses, routes and settings.
+
+    Args:
+        veth: the inner end of a veth is there, and the sandbox is the machine at its other end.
 
     Raises:
         OSError: the kernel refuses.
     """
-    for name, value in _SYSCTLS:
+    for name, value in (*_SYSCTLS, *(_OF_VETH if veth else ())):
         try:
             Path("/proc/sys/net", name).write_text(value, "utf-8")
         except OSError:
@@ -51,17 +74,34 @@ def configure() -> None:
     for name, most in MOST_BUFFER.items():
         with suppress(OSError, ValueError):
             _bound(Path("/proc/sys/net/ipv4", name), most)
-    index = socket.if_nametoindex("lo")
-    messages = [_message(_RTM_NEWLINK, struct.pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
-    messages += [_address(socket.AF_INET, address, index) for address in (GATEWAY4, SANDBOX4)]
-    messages.append(_route(socket.AF_INET, SANDBOX4, index))
-    if ipv6():
-        messages += [_address(socket.AF_INET6, address, index) for address in (GATEWAY6, SANDBOX6)]
-        messages.append(_route(socket.AF_INET6, SANDBOX6, index))
+    loopback = socket.if_nametoindex("lo")
+    messages = [_up(loopback)]
+    if veth:
+        inner = socket.if_nametoindex(INNER)
+        messages.append(_up(inner))
+        for family, gateway in ((socket.AF_INET, GATEWAY4), (socket.AF_INET6, GATEWAY6)):
+            if family == socket.AF_INET or ipv6():
+                messages.append(_address(family, gateway, inner, _PREFIX[family]))
+                messages.append(_route(family, gateway, loopback))
+    else:
+        messages += [_address(socket.AF_INET, address, loopback) for address in (GATEWAY4, SANDBOX4)]
+        messages.append(_route(socket.AF_INET, SANDBOX4, loopback))
+        if ipv6():
+            messages += [_address(socket.AF_INET6, address, loopback) for address in (GATEWAY6, SANDBOX6)]
+            messages.append(_route(socket.AF_INET6, SANDBOX6, loopback))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         for each in messages:
             sock.send(each)
             acknowledged(sock)
+
+
+def has_veth() -> bool:
+    """Whether the cell that this process is in has a veth."""
+    try:
+        socket.if_nametoindex(INNER)
+    except OSError:
+        return False
+    return True
 
 
 def _bound(setting: Path, bound: int) -> None:
@@ -100,11 +140,14 @@ def _message(kind: int, payload: bytes) -> bytes:
     return message(kind, netlink.REQUEST | netlink.ACK | made, payload)
 
 
-def _address(family: socket.AddressFamily, address: str, index: int) -> bytes:
+def _up(index: int) -> bytes:
+    return _message(_RTM_NEWLINK, struct.pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))
+
+
+def _address(family: socket.AddressFamily, address: str, index: int, prefix: int | None = None) -> bytes:
     packed = socket.inet_pton(family, address)
-    fixed = netlink.ADDRESS.pack(
-        family, len(packed) * 8, _IFA_NODAD if family == socket.AF_INET6 else 0, 0, index
-    )
+    bits = len(packed) * 8 if prefix is None else prefix
+    fixed = netlink.ADDRESS.pack(family, bits, _IFA_NODAD if family == socket.AF_INET6 else 0, 0, index)
     return _message(
         _RTM_NEWADDR, fixed + attribute(netlink.IFA_LOCAL, packed) + attribute(netlink.IFA_ADDRESS, packed)
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from irons_local.cell import layout
-from irons_local.cell.layout import Namespaces
+from irons_local.cell.layout import Namespaces, Veth
 from irons_local.progress import Progress, unheard
 from irons_local.spec import SSH_PORT, USERNAME, Spec
 
@@ -44,6 +44,7 @@ __all__ = [
     "OnKept",
     "Progress",
     "Spec",
+    "Veth",
     "unheard",
 ]
 
@@ -91,6 +92,14 @@ class Cells(Protocol):
         """
         ...
 
+    async def make_with_veth(self, cell: str) -> Veth:
+        """Make a cell whose machine has a network of its own and one way out of it, the outer end of a veth; as root.
+
+        That end is down, without an address, in the keeper's network namespace, and what came from it there would be dropped.
+        The cell goes on without keeper and gateway for as long as the process does that the answer names: `adopt` by it.
+        """
+        ...
+
     async def namespaces(self, cell: str) -> Namespaces:
         """Descriptors of the cell's user, network and mount namespaces."""
         ...
@@ -111,7 +120,10 @@ class Cells(Protocol):
         ...
 
     async def drop(self, cell: str) -> None:
-        """Let go of a cell and detach it from the gateway; one that is gone already is passed over."""
+        """Let go of a cell and detach it from the gateway; one that is gone already is passed over.
+
+        A veth is removed with its cell, also where an instance has the outer end.
+        """
         ...
 
 

@@ -10,9 +10,15 @@ _Named = Annotated[str, fields.cell]
 
 
 class MakeCell(NamedTuple):
-    """Make a cell that is not there; answered with its `ports`."""
+    """Make a cell that is not there; answered with its `ports`, and with `veth` (`layout.Veth`) where it has one.
+
+    Attributes:
+        cell: the name of the cell.
+        veth: give it a veth, whose outer end is for an instance; only root's keeper can.
+    """
 
     cell: _New
+    veth: Annotated[bool, fields.flag] | None = None
 
 
 class AdoptCell(NamedTuple):

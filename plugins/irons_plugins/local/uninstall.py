@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from irons.context import Context
-    from irons_local.cell.layout import Namespaces
+    from irons_local.cell.layout import Namespaces, Veth
     from irons_local.paths import Paths
 
 
@@ -224,6 +224,9 @@ class _NoCells:
     """`Cells` where no keeper runs: a cell then is there for as long as a process is in it, and cannot be entered."""
 
     async def make(self, cell: str) -> None:
+        raise CellError(f"{cell}: no keeper runs")
+
+    async def make_with_veth(self, cell: str) -> Veth:
         raise CellError(f"{cell}: no keeper runs")
 
     async def namespaces(self, cell: str) -> Namespaces:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from irons_local.cell.layout import Namespaces
+from irons_local.cell.layout import Namespaces, Veth
 from irons_local.control.clients.gateways import CellPlace
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
@@ -138,6 +138,15 @@ class KeeperClient:
     async def make(self, cell: str) -> None:
         """See `engines.Cells.make`."""
         await self._ask(MakeCell(cell))
+
+    async def make_with_veth(self, cell: str) -> Veth:
+        """See `engines.Cells.make_with_veth`."""
+        message = await self._request(MakeCell(cell, veth=True))
+        message.close()
+        try:
+            return Veth(**message.body["veth"])
+        except (LookupError, TypeError) as error:
+            raise CellError(f"the keeper made no veth for {cell}: it is of an older version") from error
 
     async def namespaces(self, cell: str) -> Namespaces:
         """See `engines.Cells.namespaces`."""

@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
-from irons_local.cell import sockets
-from irons_local.cell.layout import Namespaces, Ports
-from irons_local.cell.network import configure, forget_translations
+from irons_local.cell import sockets, veth
+from irons_local.cell.layout import Namespaces, Ports, Veth
+from irons_local.cell.network import configure, forget_translations, has_veth
 from irons_local.cell.nft import apply_rules
-from irons_local.ipc.framing import LinkError
+from irons_local.ipc.framing import LinkError, RequestError
 from irons_local.ipc.link import Link
 from irons_local.linux import idmap, namespaces
 from irons_local.linux.programs import program, search_path
@@ -75,6 +75,8 @@ def _child(work: Callable[[Link], None], link: Link) -> NoReturn:
 
 def fault(error: BaseException) -> dict[str, str]:
     """An exception as the error of an answer."""
+    if isinstance(error, RequestError):
+        return {"code": error.code, "message": error.message}
     if isinstance(error, Problem):
         return {"code": "missing", "message": str(error)}
     if isinstance(error, OSError) and error.errno:
@@ -86,8 +88,13 @@ def fault(error: BaseException) -> dict[str, str]:
     return {"code": "failed", "message": f"{type(error).__name__}: {error}"}
 
 
-def make(link: Link, ports: Ports) -> None:
-    """Make a cell: reports `{"ports"}` with the three namespaces and the sockets.
+def make(link: Link, ports: Ports, outer: str = "") -> None:
+    """Make a cell: reports `{"ports"}` with the three namespaces and the sockets, and `{"veth"}` where it has one.
+
+    Args:
+        link: where to report.
+        ports: where the gateway will listen.
+        outer: what the outer end of its veth is called; "" for a cell without one.
 
     This child stays outside, where it may write the maps; a child of its own goes inside.
     """
@@ -96,11 +103,13 @@ def make(link: Link, ports: Ports) -> None:
     inside = os.fork()
     if inside == 0:
         near.close()
-        _child(lambda report: _inside(report, far, ports), link)
+        _child(lambda report: _inside(report, far, ports, outer), link)
     far.close()
     if near.recv(1) == b"u":
         try:
             _write_maps(inside, maps)
+            if outer:
+                veth.make(outer, inside)
         except BaseException:
             os.kill(inside, signal.SIGKILL)
             os.waitpid(inside, 0)
@@ -109,24 +118,36 @@ def make(link: Link, ports: Ports) -> None:
     os.waitpid(inside, 0)
 
 
-def _inside(link: Link, outer: socket.socket, ports: Ports) -> None:
+def _inside(link: Link, outside: socket.socket, ports: Ports, outer: str) -> None:
     try:
         namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET | namespaces.NEWNS)
     except OSError as error:
         raise _forbidden(error) from error
-    outer.send(b"u")
-    if outer.recv(1) != b"m":
+    outside.send(b"u")
+    if outside.recv(1) != b"m":
         raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
     _become_root()
     # Should the child outside be ended, this one is of no use.
     namespaces.prctl(namespaces.PR_SET_PDEATHSIG, signal.SIGKILL)
     # What the machine mounts and unmounts from now on is followed, so that nothing of it is pinned here.
     namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
-    configure()
-    apply_rules(ports, fresh=True)
+    configure(veth=bool(outer))
+    apply_rules(ports, fresh=True, veth=bool(outer))
     made = sockets.make(ports)
+    more = {"veth": _hold(outer)._asdict()} if outer else {}
     own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "net", "mnt")]
-    link.send({"ok": {"ports": ports._asdict()}}, [*own, *(sock.fileno() for sock in made)])
+    link.send({"ok": {"ports": ports._asdict(), **more}}, [*own, *(sock.fileno() for sock in made)])
+
+
+def _hold(outer: str) -> Veth:
+    """Start a process that does nothing but keep the cell this one is in: the machine of a veth is in none of its namespaces."""
+    sleep = program("sleep", "sandboxes")
+    os.chdir("/")
+    nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    pid = os.posix_spawn(
+        sleep, [f"irons: cell of {outer}", "infinity"], _clean(), file_actions=nowhere, setsid=True
+    )
+    return Veth(outer, pid, namespaces.started(pid) or 0)
 
 
 def _forbidden(error: OSError) -> Exception:
@@ -190,7 +211,7 @@ def _become_root() -> None:
 def renew(link: Link, user: int, net: int, held: Ports | None) -> None:
     """Take up a cell whose mount namespace, and perhaps whose sockets, died with their holders.
 
-    Reports `{"ports", "fresh"}` with the three namespaces, and new sockets where `held` is None. A process inside
+    Reports `{"ports", "fresh"}`, and `"plugged"` where it has a veth, with the three namespaces, and new sockets where `held` is None. A process inside
     may sit on the gateway's ports by now: then others are taken and the rules follow. It gains nothing in between:
     only a transparent socket is handed connections, and making one takes rights that nothing inside has.
     """
@@ -201,13 +222,32 @@ def renew(link: Link, user: int, net: int, held: Ports | None) -> None:
     namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SLAVE)
     made: list[socket.socket] = []
     ports = held
+    with_veth = has_veth()
     if ports is None:
         ports, made = _anywhere()
-        apply_rules(ports)
+        apply_rules(ports, veth=with_veth)
         forget_translations()
     mount = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     fds = [user, net, mount, *(sock.fileno() for sock in made)]
-    link.send({"ok": {"ports": ports._asdict(), "fresh": bool(made)}}, fds)
+    report = {"ports": ports._asdict(), "fresh": bool(made), **({"plugged": True} if with_veth else {})}
+    link.send({"ok": report}, fds)
+
+
+def unplug(link: Link, net: int, outer: str) -> None:
+    """Remove a cell's veth, whoever has its outer end, and end what holds the cell: reports `{}`.
+
+    Args:
+        link: where to report.
+        net: the cell's network namespace.
+        outer: what the outer end is called.
+    """
+    inode = os.fstat(net).st_ino
+    veth.remove(outer, net)
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and (entry / "ns/net").stat().st_ino == inode:
+                os.kill(int(entry.name), signal.SIGKILL)
+    link.send({"ok": {}})
 
 
 def _anywhere() -> tuple[Ports, list[socket.socket]]:

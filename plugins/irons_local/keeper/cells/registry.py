@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_local.cell.layout import SOCKETS, Namespaces, Ports
+from irons_local.cell.layout import SOCKETS, Namespaces, Ports, outer_name
 from irons_local.ipc.fields import SANDBOX_ID
 from irons_local.ipc.framing import Message, RequestError, answer_of
 from irons_local.ipc.keeper_requests import AdoptCell, CellNamespaces, ConnectCell, DropCell, MakeCell
@@ -31,6 +31,7 @@ class CellSockets(NamedTuple):
     ports: Ports
     spaces: Namespaces
     sockets: tuple[int, ...]
+    plugged: bool = False
 
     def attachment(self) -> Attach:
         """The notice that gives the cell to the gateway; its descriptors are `sockets`."""
@@ -71,8 +72,8 @@ class CellRegistry:
             RequestError: it cannot be done.
         """
         match asked:
-            case MakeCell(name):
-                self._make(ask, name)
+            case MakeCell():
+                self._make(ask, asked)
             case AdoptCell():
                 self._adopt(ask, asked)
             case DropCell(name):
@@ -112,7 +113,8 @@ class CellRegistry:
             os.close(net)
             if user >= 0:
                 os.close(user)
-        cell = self._held[name] = CellSockets(name, ports, Namespaces(*report.fds), tuple(fds))
+        spaces, plugged = Namespaces(*report.fds), "plugged" in report.body
+        cell = self._held[name] = CellSockets(name, ports, spaces, tuple(fds), plugged)
         return cell
 
     def close(self) -> None:
@@ -126,10 +128,14 @@ class CellRegistry:
             raise RequestError("absent", f"there is no cell {name}")
         return cell
 
-    def _make(self, ask: KeeperRequest, name: str) -> None:
+    def _make(self, ask: KeeperRequest, asked: MakeCell) -> None:
+        name = asked.cell
         if name in self._held or name in self._coming:
             raise RequestError("exists", f"the cell {name} is there already")
-        child = children.fork(lambda link: children.make(link, Ports()))
+        if asked.veth and os.geteuid() != 0:
+            raise RequestError("state", "only root's keeper makes a cell with a veth")
+        outer = outer_name(name) if asked.veth else ""
+        child = children.fork(lambda link: children.make(link, Ports(), outer))
         self._expect(ask, name, child)
 
     def _adopt(self, ask: KeeperRequest, asked: AdoptCell) -> None:
@@ -172,7 +178,9 @@ class CellRegistry:
                 return
             ports = Ports(**report.body["ports"])
             spaces = Namespaces(*report.fds[:_NAMESPACES])
-            cell = self._held[name] = CellSockets(name, ports, spaces, tuple(report.fds[_NAMESPACES:]))
+            plugged = not report.body.keys().isdisjoint({"veth", "plugged"})
+            made = tuple(report.fds[_NAMESPACES:])
+            cell = self._held[name] = CellSockets(name, ports, spaces, made, plugged)
             self._attach(cell)
             ask.ok(report.body)
 
@@ -181,9 +189,33 @@ class CellRegistry:
     def _drop(self, ask: KeeperRequest, name: str) -> None:
         self._detach(name)
         cell = self._held.pop(name, None)
-        if cell is not None:
+        if cell is None:
+            ask.ok()
+            return
+        try:
+            if cell.plugged:
+                self._unplug(ask, cell)
+            else:
+                ask.ok()
+        finally:
             cell.close()
-        ask.ok()
+
+    def _unplug(self, ask: KeeperRequest, cell: CellSockets) -> None:
+        net, outer = cell.spaces.net, outer_name(cell.name)
+        child = children.fork(lambda link: children.unplug(link, net, outer))
+        # Until it is gone no other of that name is made.
+        self._coming.add(cell.name)
+
+        def done(message: Message | None) -> None:
+            self._coming.discard(cell.name)
+            try:
+                _report(message, running)
+            except RequestError as error:
+                ask.refuse(error.code, error.message)
+                return
+            ask.ok()
+
+        running = ChildResult(self._loop, child, done, _MAKE_WITHIN)
 
     def _connect(self, ask: KeeperRequest, asked: ConnectCell) -> None:
         spaces = self._cell(asked.cell).spaces
