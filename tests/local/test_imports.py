@@ -35,6 +35,7 @@ ALONE: dict[str, Sequence[str]] = {
     "pack": ("-m", INSIDE, "a", "irons_local.images.inside.pack:pack"),
     "clone": ("-m", INSIDE, "a", "irons_local.images.inside.cloning:clone"),
     "count": ("-m", INSIDE, "a", "irons_local.images.inside.counting:count"),
+    "merge layers": ("-m", INSIDE, "a", "irons_local.images.inside.stacking:stack"),
     "mask": ("-m", INSIDE, "a", "irons_local.images.inside.mask:hide"),
     "collect the kit": ("-m", INSIDE, "a", "irons_local.images.kit.collect:collect"),
     "remove a tree": ("-m", INSIDE, "a", "irons_local.linux.remove_tree:empty_inside"),

@@ -460,13 +460,22 @@ class Images:
                     found.add(body["name"])
         return found
 
-    def _references(self) -> set[str] | None:
+    def named_but_for(self, sandbox: str) -> set[str] | None:
+        """Ids that any record names but that of one sandbox; None where one of them is damaged."""
+        references = self._references(but=sandbox)
+        if references is None:
+            return None
+        return references | {layer for image in self._all() for layer in image.layers}
+
+    def _references(self, but: str = "") -> set[str] | None:
         """Ids that records name which are not read otherwise; None where one of them is damaged.
 
-        Those are the records of the sandboxes and the snapshots, and of images that a newer irons made.
+        Those are the records of the sandboxes, all `but` one, and the snapshots, and of images that a newer irons made.
         """
         found: set[str] = set()
         for home in self._homes():
+            if home.name == but:
+                continue
             try:
                 # Not by `Machine`: what a newer irons wrote counts, too.
                 body = json.loads((home / "machine.json").read_bytes())

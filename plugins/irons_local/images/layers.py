@@ -8,10 +8,12 @@ A layer is named by records only, so that a process that is killed leaves one th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import secrets
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,6 +44,7 @@ _CHECKED_FOR = 5.0
 _FILE = "layer.json"
 _VERSION = 1
 _GONE = ".gone-"
+_DRAFT = ".draft-"
 
 Kind = Literal["changes", "mask", "disk"]
 
@@ -118,6 +121,41 @@ class Layers:
         home.mkdir(mode=0o700)
         layer.write(home)
         return layer
+
+    @contextlib.contextmanager
+    def draft(self, kind: Kind, *, redirects: bool = False) -> Iterator[tuple[Layer, Path]]:
+        """Make a layer where no sweep looks for layers; `adopt` puts it in its place, and whoever asked removes it otherwise.
+
+        Args:
+            kind: what it will hold.
+            redirects: see `Layer`.
+
+        Yields:
+            The layer, and its directory, which is locked: a sweep removes one whose maker was killed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        layer = Layer(f"ly_{secrets.token_hex(8)}", now(), kind, redirects=redirects)
+        home = self._root / f"{_DRAFT}{layer.id}"
+        home.mkdir(mode=0o700)
+        with _locked(home):
+            layer.write(home)
+            yield layer, home
+
+    def adopt(self, home: Path, layer: str) -> None:
+        """Put a draft whose files are all on the disk in its place, also for a power loss; nothing may sweep until it is named.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        home.rename(self.home(layer))
+        root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(root)
+        finally:
+            os.close(root)
 
     def home(self, layer: str) -> Path:
         """The directory of a layer."""
@@ -230,7 +268,7 @@ class Layers:
     async def sweep(self, named: Collection[str]) -> None:
         """Remove every layer that is not `named`, and what an interrupted removal left; raises like `remove`."""
         for entry in self._entries():
-            if entry.startswith(_GONE):
+            if entry.startswith(_GONE) or (entry.startswith(_DRAFT) and not _is_locked(self._root / entry)):
                 await remove_tree(self._root / entry)
             elif entry.startswith("ly_") and entry not in named:
                 await self.remove(entry)
@@ -240,3 +278,28 @@ class Layers:
             return sorted(path.name for path in self._root.iterdir())
         except FileNotFoundError:
             return []
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(directory: Path) -> bool:
+    """True of a directory that someone has locked; false of one that is gone."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

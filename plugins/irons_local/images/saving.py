@@ -150,7 +150,7 @@ class Saving:
             ):
                 stack.callback(os.close, descriptor)
                 given.append(descriptor)
-            _give(given)
+            give(given)
             request = {
                 "layers": [str(path) for path in (changes, *self.lower)],
                 "upper": str(tree),
@@ -196,7 +196,7 @@ async def clone_changes(
     _directory(tree)
     target = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _give([target])
+        give([target])
         request: dict[str, Any] = {
             "open": {"source": str(home / "upper")},
             "target": target,
@@ -258,7 +258,7 @@ def move(request: dict[str, Any], _say: Say) -> dict[str, Any]:
     return {}
 
 
-def _give(descriptors: Sequence[int]) -> None:
+def give(descriptors: Sequence[int]) -> None:
     """Let directories belong to a sandbox's root where that takes the machine's root."""
     if os.geteuid():
         return

@@ -23,13 +23,15 @@ from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6
 from irons_local.engines import starting
 from irons_local.engines.homes import SETTINGS, Homes, is_unfinished, lay_settings, reserved
+from irons_local.engines.merges import Chains, Merges
 from irons_local.engines.namespace import activity, boot, booted, freezing, launch
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
 from irons_local.errors import CellError, EngineError
-from irons_local.images import origins
+from irons_local.images import merging, origins
 from irons_local.images.capture import Capture
 from irons_local.images.catalog import Image, Images
 from irons_local.images.kit.store import Kits, MadeKit
+from irons_local.images.layers import DEEPEST
 from irons_local.images.saving import settle
 from irons_local.images.snapshots import Snapshot
 from irons_local.linux import disk_images
@@ -57,6 +59,8 @@ class NamespaceEngine:
         self._homes = Homes(kit.sandboxes)
         self._groups = Groups.find() if groups is None else groups
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        chains = Chains("changes", DEEPEST, self._depth, _is_free, _stacking, self._put_merged)
+        self._merges = Merges(self._images, self._homes, self._locks, chains)
 
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
@@ -75,6 +79,7 @@ class NamespaceEngine:
             except (EngineError, OSError) as error:
                 # One that cannot be repaired must not keep the others from being served.
                 _log.warning("%s: %s", home.name, error)
+        self._merges.soon()
         return running
 
     async def _take_up(self, home: Path) -> bool:
@@ -238,6 +243,7 @@ class NamespaceEngine:
                 await asyncio.to_thread(booted.keep, process, home)
             await self._halt(sandbox, home, grace)
             _log.info("stopped", extra={"sandbox": sandbox})
+        self._merges.soon()
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
@@ -249,6 +255,7 @@ class NamespaceEngine:
         except (EngineError, OSError) as error:
             # The sandbox is gone all the same; the next sweep removes what it was based on.
             _log.warning("layers of %s: %s", sandbox, error)
+        self._merges.soon()
 
     async def capture(
         self, sandbox: str, snapshot: str, name: str, progress: Progress = unheard
@@ -259,6 +266,7 @@ class NamespaceEngine:
             process = Machine.running(home)
             if process is None:
                 await settle(home, self._images.layers)
+                await self._merges.make_room(home)
             work, record = self._capturing(home, snapshot, name)
             pause = freezing.Pause()
             if process is None:
@@ -282,6 +290,7 @@ class NamespaceEngine:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             await settle(home, self._images.layers)
             origin = await origins.usable(self._images, snapshot)
+            await self._merges.make_room(home)
             work, record = self._capturing(home, kept, name)
             whole = await work.stopped(record, unheard, empties=True)
             await made(KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else ""))
@@ -300,6 +309,14 @@ class NamespaceEngine:
     async def discard(self, snapshot: str) -> None:
         """Remove a snapshot; see `Copies.discard`."""
         await origins.discard(self._images, snapshot)
+        self._merges.soon()
+
+    def _depth(self, machine: Machine) -> int:
+        return len(machine.layers) + len(self._images.by_id(machine.image).layers)
+
+    async def _put_merged(self, home: Path, made: merging.Merged) -> bool:
+        await settle(home, self._images.layers)
+        return merging.adopt(self._images.layers, home, made)
 
     def _capturing(self, home: Path, snapshot: str, name: str) -> tuple[Capture, Snapshot]:
         """Return what captures a sandbox, and the record to complete."""
@@ -468,3 +485,15 @@ class NamespaceEngine:
             if not greets:
                 await launch.greeted(self._cells, machine.id, process, console)
         Machine.mark_laid(home)
+
+
+def _is_free(home: Path) -> bool:
+    """Whether a sandbox's layers can be replaced: nothing has them mounted, and another engine's are not of this kind."""
+    return not Machine.is_virtual(home) and Machine.running(home) is None
+
+
+def _stacking(machine: Machine) -> merging.Fill:
+    async def fill(trees: Sequence[Path], target: Path) -> int | None:
+        return await merging.stack_files(trees, target, redirects=machine.redirects)
+
+    return fill
