@@ -15,6 +15,13 @@ from tests.ports import reserved_port
 from tests.repl.terminal import Terminal
 
 KEY = "test-key-1234567890"
+BACKEND = """
+from irons import Backend, hookimpl
+
+@hookimpl
+def irons_backend(url):
+    return Backend("{url}", local=True) if url == "local" else None
+"""
 
 
 @pytest.fixture
@@ -55,6 +62,26 @@ def home_env(tmp_path: Path) -> dict[str, str]:
 def env(home_env: dict[str, str], fake: FakeApi) -> dict[str, str]:
     """The environment of a person who uses the fake API."""
     return home_env | {"IRONS_API_URL": fake.url, "IRONS_API_KEY": KEY}
+
+
+@pytest.fixture
+def new(fake: FakeApi, env: dict[str, str], tmp_path: Path) -> FakeApi:
+    """A backend of this machine on which nothing was done yet, by a plugin that answers for `local`; it is the one that is chosen."""
+    site, key = tmp_path / "site", tmp_path / ".ssh/id_ed25519.pub"
+    for directory in (site / "new_backend-1.dist-info", key.parent):
+        directory.mkdir(parents=True)
+    (site / "new_backend.py").write_text(BACKEND.format(url=fake.url))
+    (site / "new_backend-1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: new-backend\nVersion: 1\n"
+    )
+    (site / "new_backend-1.dist-info/entry_points.txt").write_text("[irons]\nnew = new_backend\n")
+    key.write_text(
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB1c0LmSsZ2oc2KSYsHcE9m2bL2oOe1zL0T0rA3e7Q2o me@here\n"
+    )
+    env.update(PYTHONPATH=str(site), IRONS_API_URL="local", IRONS_API_KEY=KEY)
+    fake.sandboxes.clear()
+    fake.undecided = True
+    return fake
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from irons.settings.settings import load
 from irons.testing import FakeApi
 from irons_plugins.ssh.connect.kept import end_all
 from tests.plugins.conftest import Sshd, sshd
-from tests.repl.conftest import env, fake, home_env
+from tests.repl.conftest import env, fake, home_env, new
 from tests.repl.terminal import Terminal
 
-__all__ = ["entered", "env", "fake", "home_env", "sshd", "xonsh"]
+__all__ = ["entered", "env", "fake", "home_env", "new", "sshd", "xonsh"]
 
 
 RC = """

@@ -39,7 +39,7 @@ def egress(api: FakeState, call: Call, rest: list[str], sandbox: FakeSandbox | N
             if sandbox is not None:
                 sandbox.mode = body["mode"]
             elif body["mode"] in MODES:
-                api.mode = body["mode"]
+                api.mode, api.undecided = body["mode"], False
             else:
                 raise FakeRefusal(400, f"the mode is {' or '.join(MODES)}")
             return _followers(api, sandbox, of_mode=True) if extended else None
@@ -122,7 +122,7 @@ def _revision(api: FakeState, rules: list[dict[str, Any]], sandbox: FakeSandbox 
 def _mode(api: FakeState, sandbox: FakeSandbox | None) -> dict[str, Any]:
     if sandbox is not None:
         return {**wire_mode(sandbox.mode or api.mode), "source": "sandbox" if sandbox.mode else "account"}
-    told: dict[str, Any] = wire_mode(api.mode)
+    told: dict[str, Any] = {**wire_mode(api.mode), **({"undecided": True} if api.undecided else {})}
     if api.extensions:
         differs = {s.name: s.mode for s in api.sandboxes.values() if s.mode not in (None, api.mode)}
         told["differs"] = {name: wire_mode(mode or "")["mode"] for name, mode in differs.items()}

@@ -59,6 +59,7 @@ class FakeState:
         page: How many audit events one answer holds.
         newest: How many it holds at irons' own server where the request has no `limit`, `wait` and `page_size`.
         tokens: Whether it tells page tokens.
+        undecided: Whether it says that no one has set the mode yet or created a sandbox.
         rotated: What it says of events that were rotated out.
         unrecorded: What it says of refusals that could not be recorded.
         hosts: What it says that sandboxes tried, by host.
@@ -90,6 +91,7 @@ class FakeState:
     rules: list[dict[str, Any]] = field(default_factory=list)
     never: list[str] = field(default_factory=list)
     mode: str = "warn"
+    undecided: bool = False
     rotated: list[dict[str, Any]] = field(default_factory=list)
     unrecorded: list[dict[str, Any]] = field(default_factory=list)
     hosts: list[dict[str, Any]] = field(default_factory=list)
@@ -119,4 +121,5 @@ class FakeState:
         with self.lock:
             made = FakeSandbox(name, f"sb_{len(self.sandboxes) + 1:016x}", status, **more)
             self.sandboxes[name] = made
+            self.undecided = False
             return made

@@ -155,12 +155,14 @@ def create(
     """Create sandboxes, all at the same time, with the public key's text; wait until they are ready.
 
     The private key that goes with it is remembered for each. One that fails is removed, and does not stop the others. Where
-    hosts are allowed and no mode is named, the mode is deny.
+    hosts are allowed and no mode is named, the mode is deny. At a terminal the first one on a new local backend asks before how
+    new sandboxes start.
 
     Raises:
         UsageError: A private key given by mistake, an invalid pattern or policy, a variable that is not set here.
         Unsupported: The server does not know what was asked for beyond name and key; nothing was created.
         Interrupted: Ctrl-C; what is being made goes on, and the error says which that is.
+            Before there is an answer to how new sandboxes start, nothing is made.
     """
     from irons_plugins.lifecycle.creating import make, policy_of
     from irons_plugins.lifecycle.extending import whole_seconds
@@ -196,6 +198,18 @@ def create(
         "rm": rm or None,
         "idle_stop": None if idle_stop is None else whole_seconds(idle_stop, "--idle-stop"),
     }
+    if mode is None and not allow and policy is None:
+        _ask_first_mode(ctx)
     timeout = None if at_once else patience(ctx, wait_timeout)
     rows = map(told, make(ctx, names, wish, key=key, timeout=timeout, if_missing=if_missing))
     return next(rows) if len(names) == 1 else rows
+
+
+def _ask_first_mode(ctx: Context) -> None:
+    """Ask how new sandboxes start, if a person is there to answer and no one has chosen it yet."""
+    streams = ctx.streams
+    by_hand = streams.stdin_is_tty and streams.stderr_is_tty and not ctx.settings.no_input
+    if by_hand and ctx.settings["output"] not in ("json", "jsonl") and ctx.api.backend.local:
+        from irons_plugins.egress.first_mode import ask_first_mode
+
+        ask_first_mode(ctx)

@@ -24,7 +24,8 @@ def test_a_new_account_warns(tmp_path: Path) -> None:
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
-            assert await _json(lab, "GET", "/egress/mode") == {"mode": "warn", "differs": {}}
+            mode = await _json(lab, "GET", "/egress/mode")
+            assert mode == {"mode": "warn", "differs": {}, "undecided": True}
             found = await _json(lab, "GET", "/egress")
             assert (found["allowed_domains"], found["denied_domains"]) == ([], [])
 

@@ -118,6 +118,10 @@ class EgressCalls(Calls):
 
         return ModeInfo.of(self.call("GET", f"{_egress(sandbox)}/mode", route=sandbox is not None), sandbox)
 
+    def is_mode_undecided(self) -> bool:
+        """Tell whether no sandbox was ever created and the mode of all sandboxes was never set; False where the server does not say."""
+        return self.call("GET", "/egress/mode").get("undecided") is True
+
     def set_mode(self, mode: str | None, sandbox: str | None = None, *, dry_run: bool = False) -> ModeChanged:
         """Set the egress mode; None makes a sandbox follow the mode of all again.
 

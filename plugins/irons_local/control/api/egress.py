@@ -180,8 +180,12 @@ async def show_mode(call: ApiCall) -> Mapping[str, Any]:
     if name is None:
         others = await call.plane.egress.differing()
         asking = sorted(each for each, mode in others.items() if mode == "ask")
-        differs = {each: wire_mode(mode)["mode"] for each, mode in others.items()}
-        return {**wire_mode(shown.mode), "differs": differs, **({"asking": asking} if asking else {})}
+        return {
+            **wire_mode(shown.mode),
+            "differs": {each: wire_mode(mode)["mode"] for each, mode in others.items()},
+            **({"asking": asking} if asking else {}),
+            **({"undecided": True} if await call.plane.egress.is_undecided() else {}),
+        }
     return {**wire_mode(shown.mode), "source": shown.source}
 
 
@@ -298,6 +302,10 @@ ROUTES = (
                     "type": "array",
                     "items": {"type": "string"},
                     "description": "Those of `differs` whose mode is `ask`.",
+                },
+                "undecided": {
+                    "type": "boolean",
+                    "description": "True while no sandbox was ever created and the mode of all was never set.",
                 },
             },
             "required": ["mode"],

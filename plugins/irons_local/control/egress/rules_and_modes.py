@@ -178,6 +178,10 @@ class Egress:
 
         return await self._store.read(work)
 
+    async def is_undecided(self) -> bool:
+        """Whether no sandbox was ever created and the account's mode was never set."""
+        return await self._store.read(scope_rows.is_undecided)
+
     async def differing(self) -> dict[str, str]:
         """The sandboxes whose mode is another than the account's, and theirs."""
 

@@ -48,14 +48,23 @@ def revision(connection: sqlite3.Connection, sandbox: StoredSandbox | None, now:
 def set_mode(connection: sqlite3.Connection, sandbox: StoredSandbox | None, mode: str | None) -> None:
     """Set a scope's own mode. Raises `HttpError` where the role of the caller does not allow it."""
     before = rulebook.account_mode(connection) if sandbox is None else sandbox.mode
+    # Who chooses for the first time has chosen, whatever the mode was.
+    is_change = before != mode or (sandbox is None and is_undecided(connection))
     if before != mode:
         locked.check_mode(mode)
     if sandbox is not None:
         sandboxes.change(connection, sandbox.id, mode=mode)
     elif mode is not None:
         rulebook.set_account_mode(connection, mode)
-    if before != mode:
+    if is_change:
         changelog.record_mode(connection, before, mode, sandbox)
+
+
+def is_undecided(connection: sqlite3.Connection) -> bool:
+    """Whether no sandbox was ever created and the mode of all sandboxes was never set."""
+    if sandboxes.was_any(connection) or rulebook.account_mode(connection) != rulebook.FIRST_MODE:
+        return False
+    return not changelog.may_have_had(connection, (changelog.What.MODE_SET, changelog.What.CREATED))
 
 
 def is_over(rule: Rule, now: Moment) -> bool:

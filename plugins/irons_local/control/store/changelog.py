@@ -248,6 +248,15 @@ def page(connection: sqlite3.Connection, query: ChangeQuery) -> ChangePage:
     )
 
 
+def may_have_had(connection: sqlite3.Connection, kinds: Sequence[What]) -> bool:
+    """Tell whether there was a change of one of these kinds; where changes have made room for others there may have been one."""
+    marks = ", ".join("?" * len(kinds))
+    sql = f"SELECT EXISTS (SELECT 1 FROM changes WHERE what IN ({marks}))"  # noqa: S608 (marks alone)
+    if connection.execute(sql, tuple(kinds)).fetchone()[0]:
+        return True
+    return _rotated(connection, 0, _last(connection)) > 0
+
+
 def _last(connection: sqlite3.Connection) -> int:
     """Return the last id that was given."""
     given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'changes'").fetchone()

@@ -24,6 +24,9 @@ from irons_policy.rules import ListName, Rule, RuleChange, Scope, diff_rules
 ACCOUNT = ""
 """In place of a sandbox's id: the account's own list."""
 
+FIRST_MODE = "warn"
+"""The account's mode until it is set."""
+
 _NOTED_EVERY = 60 * SECOND
 """What a rule may get back where the machine boots with its clock set back."""
 

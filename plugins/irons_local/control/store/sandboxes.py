@@ -199,6 +199,12 @@ def count(connection: sqlite3.Connection, *, following: bool) -> int:
     return int(connection.execute(f"SELECT count(*) FROM sandboxes{where}").fetchone()[0])  # noqa: S608 (text of ours)
 
 
+def was_any(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is a sandbox, or events of one that there was."""
+    sql = "SELECT EXISTS (SELECT 1 FROM sandboxes) OR EXISTS (SELECT 1 FROM subjects)"
+    return bool(connection.execute(sql).fetchone()[0])
+
+
 def find(connection: sqlite3.Connection, name: str) -> StoredSandbox | None:
     """The sandbox of a name or an id, if there is one."""
     sql = f"SELECT {_COLUMNS} FROM sandboxes WHERE name = ? OR id = ?"  # noqa: S608 (names of ours)
