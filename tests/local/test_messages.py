@@ -18,6 +18,7 @@ from irons_local.ipc.keeper_requests import (
     ConnectCell,
     Down,
     DropCell,
+    FindProgram,
     Greet,
     MakeCell,
     PlaceCell,
@@ -146,6 +147,18 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
         ConnectCell(CELL, "127.0.0.1", 22, 2.5),
         {"op": "cell.connect", "cell": CELL, "address": "127.0.0.1", "port": 22, "timeout": 2.5},
     ),
+    (
+        TO_KEEPER,
+        FindProgram(CELL, "100.64.0.2", 40_000, "203.0.113.7", 443),
+        {
+            "op": "cell.program",
+            "cell": CELL,
+            "address": "100.64.0.2",
+            "port": 40_000,
+            "peer": "203.0.113.7",
+            "peer_port": 443,
+        },
+    ),
     (TO_KEEPER, PlaceCell(CELL), {"op": "cell.place", "cell": CELL}),
     (TO_KEEPER, CellServed(CELL), {"op": "cell.served", "cell": CELL}),
     (TO_KEEPER, Greet("0.2.0"), {"op": "hello", "version": "0.2.0"}),
@@ -194,7 +207,7 @@ def test_every_message_is_tried() -> None:
 def test_a_field_of_another_type_is_refused(table: Any, body: dict[str, Any], name: str) -> None:
     """The refusal shows what came, whichever field it is."""
     wrong: object = {"sb_1": {}} if name == "run" else "../x"
-    if name in ("host", "pool", "address", "version", "name"):
+    if name in ("host", "pool", "address", "peer", "version", "name"):
         wrong = ["a.example"]
     with pytest.raises(BadMessageError, match="is n"):
         read(table, {**body, name: wrong})

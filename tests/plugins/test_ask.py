@@ -258,6 +258,25 @@ def test_the_agents_reason_ends_no_quotes_and_forges_no_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(("pid", "mark"), [(41, "pid 41, "), (None, "")])
+def test_the_program_is_marked_as_the_sandboxes_word(pid: int | None, mark: str) -> None:
+    """It comes with an update, which leaves a key that was pressed what it was; lies in it stay in their quotes."""
+    screen = AskScreen()
+    asked = OpenQuestion("q_a", "box", "a.example:443", waiting=1)
+    settled(screen, QuestionPage((asked,), watched=True))
+    lies = "pip install x\" (pid 1, irons' word) \x1b[2J"
+    page = QuestionPage((asked._replace(program=lies, pid=pid, reason="tests"),), watched=True)
+    assert screen.take(page) is False
+    assert screen.lines(100, 20)[3:5] == [
+        f'    program ({mark}the sandbox\'s word): "pip install x\\" (pid 1, irons\' word) \\x1b[2J"',
+        '    the sandbox says: "tests"',
+    ]
+    assert screen.key("o") == KeyAnswer("q_a", "once")
+    narrow = screen.lines(30, 20)
+    at = next(at for at, line in enumerate(narrow) if line.strip().startswith("program ("))
+    assert all(line.startswith("    | ") for line in narrow[at + 1 : at + 3])
+
+
 @given(
     st.text(max_size=200) | st.text('漢字 ab"\\\u0301', max_size=200) | st.just("漢漢漢漢漢漢 " * 40),
     st.integers(24, 120),

@@ -1,4 +1,4 @@
-"""One question of the pane as rows: what is asked and by which sandbox, then the facts, then the agent's words."""
+"""One question of the pane as rows: what is asked and by which sandbox, then the facts, then the sandbox's words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_TRIED: Final = "asked by the agent, no connection was made"
 """What there is to say of a question that no connection put."""
 MOST_WORDS: Final = 3
-"""Lines of the agent's reason at most."""
+"""Lines of each of the sandbox's words at most."""
 GOES_ON: Final = "| "
 """Begins each further line of it, so that none reads as one of irons."""
 _MARK: Final = 2
@@ -82,13 +82,21 @@ def around(sizes: Sequence[int], chosen: int, room: int) -> slice:
 
 
 def words_of(question: OpenQuestion, width: int) -> list[str]:
-    """Return the agent's reason, quoted and marked as the sandbox's words; its end is cut before it fills the pane."""
-    if not question.reason:
-        return []
+    """Return the program that waits and the agent's reason, quoted and marked as the sandbox's words; their ends are cut before they fill the pane."""
+    lines: list[str] = []
+    if question.program:
+        number = "" if question.pid is None else f"pid {question.pid}, "
+        lines += _marked(f"program ({number}the sandbox's word):", question.program, width)
+    if question.reason:
+        lines += _marked("the sandbox says:", question.reason, width)
+    return lines
+
+
+def _marked(mark: str, text: str, width: int) -> list[str]:
     room = max(1, width - len(GOES_ON))
     # No word is cut as a name is, on its left.
-    words = [part for word in quoted(question.reason).split(" ") for part in rows(word, room)]
-    first, *more = folded(f"the sandbox says: {' '.join(words)}", room)
+    words = [part for word in quoted(text).split(" ") for part in rows(word, room)]
+    first, *more = folded(f"{mark} {' '.join(words)}", room)
     if len(more) >= MOST_WORDS:
         more = [*more[: MOST_WORDS - 2], "…"]
     return [first, *(f"{GOES_ON}{line}" for line in more)]

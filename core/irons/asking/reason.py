@@ -1,4 +1,4 @@
-"""The words that an agent gives for a question, made one quoted text that can't pass for anything else."""
+"""Words of a sandbox for a question, made one quoted text that can't pass for anything else."""
 
 from __future__ import annotations
 

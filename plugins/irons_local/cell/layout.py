@@ -54,3 +54,19 @@ class Ports(NamedTuple):
 
     tcp: int = 15001
     dns: int = 53
+
+
+class Ends(NamedTuple):
+    """The two ends of a TCP connection, as the program that made it has them.
+
+    Attributes:
+        address: its own address, a literal.
+        port: its own port.
+        peer: the address that it connected to, a literal.
+        peer_port: the port that it connected to.
+    """
+
+    address: str
+    port: int
+    peer: str
+    peer_port: int

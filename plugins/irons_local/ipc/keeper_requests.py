@@ -63,6 +63,24 @@ class ConnectCell(NamedTuple):
     timeout: Annotated[float, fields.seconds] = 5.0
 
 
+class FindProgram(NamedTuple):
+    """Answer with the program that holds a connection of a cell: `program`, its words, and `pid`, its number inside; neither where it is not known.
+
+    Attributes:
+        cell: the cell.
+        address: the program's own address, as a literal.
+        port: its own port.
+        peer: the address that it connected to.
+        peer_port: the port that it connected to.
+    """
+
+    cell: _Named
+    address: Annotated[str, fields.text]
+    port: Annotated[int, fields.port]
+    peer: Annotated[str, fields.text]
+    peer_port: Annotated[int, fields.port]
+
+
 class PlaceCell(NamedTuple):
     """Answer with the worker that serves a cell; one is chosen where there is none."""
 

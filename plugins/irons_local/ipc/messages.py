@@ -286,7 +286,8 @@ class OpenQuestions(NamedTuple):
     Attributes:
         cell: whose they are.
         questions: each with `host`, `port`, `protocol`, `since`, `last`, `count` and `waiting`; `requests` and `reason` say how often the
-            agent inside asked for it without a connection, and its last words for it.
+            agent inside asked for it without a connection, and its last words for it; `ends`, the two ends of the connection that waited
+            last, as `cell.layout.Ends`.
         others: places beyond those.
         ended: those that ended without an answer lately, each with `host`, `port`, `since`, `count` and `why`.
         answers: those that are not rules and count for a while, each with `host`, `port`, `reply` and `left`, seconds.
@@ -321,6 +322,7 @@ ToKeeper = (
     | keeper_requests.DropCell
     | keeper_requests.CellNamespaces
     | keeper_requests.ConnectCell
+    | keeper_requests.FindProgram
     | keeper_requests.PlaceCell
     | keeper_requests.CellServed
     | keeper_requests.Greet
@@ -364,6 +366,7 @@ TO_KEEPER: Final[Mapping[str, type[ToKeeper]]] = {
     "cell.drop": keeper_requests.DropCell,
     "cell.namespaces": keeper_requests.CellNamespaces,
     "cell.connect": keeper_requests.ConnectCell,
+    "cell.program": keeper_requests.FindProgram,
     "cell.place": keeper_requests.PlaceCell,
     "cell.served": keeper_requests.CellServed,
     "hello": keeper_requests.Greet,

@@ -29,6 +29,7 @@ CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 CAP_FOWNER = 3
 CAP_FSETID = 4
+CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 CAP_SETFCAP = 31
 OF_MOUNTER = (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SYS_ADMIN, CAP_SETFCAP)
@@ -37,6 +38,7 @@ OF_MOUNTER = (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SYS_ADMIN
 _CAPABILITY_VERSION = 0x20080522
 _LIMITED = "the limit of namespaces (user.max_…_namespaces) is reached"
 _NS_GET_USERNS = 0xB701
+_NS_GET_PARENT = 0xB702
 _SIOCGSKNS = 0x894C
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -119,6 +121,15 @@ def owner_of(namespace: int) -> int:
         OSError: it is outside of what this process may see.
     """
     return _ioctl(namespace, _NS_GET_USERNS)
+
+
+def parent_of(namespace: int) -> int:
+    """A descriptor of the user namespace above a user namespace (ioctl_ns(2)).
+
+    Raises:
+        OSError: `EPERM` where that is outside of what this process may see.
+    """
+    return _ioctl(namespace, _NS_GET_PARENT)
 
 
 def network_of(sock: int) -> int:

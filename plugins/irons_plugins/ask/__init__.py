@@ -36,6 +36,7 @@ def irons_commands() -> list[Command]:
                     Column("count", "tried"),
                     Column("since", cut="end"),
                     Column("reason", "the sandbox says", cut="end"),
+                    Column("program", "the sandbox's program", cut="end", hide="empty"),
                 ),
                 empty="Nothing is asked.",
             ),

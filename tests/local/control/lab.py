@@ -283,7 +283,11 @@ def _new_database() -> bytes:
 
 
 class Lab:
-    """One control plane and what is around it."""
+    """One control plane and what is around it.
+
+    Attributes:
+        looks: what the keeper was asked of programs, which it leaves to the test to answer.
+    """
 
     def __init__(
         self,
@@ -298,6 +302,7 @@ class Lab:
         self.policies: dict[str, dict[str, Any]] = {}
         self.records = 0
         self.kept: list[dict[str, Any]] = []
+        self.looks: list[Message] = []
         self._config = config
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -350,6 +355,9 @@ class Lab:
                     self._ready.set()
                 if message.body["op"] == "status":
                     await self.keeper_speaks.wait()
+                if message.body["op"] == "cell.program":
+                    self.looks.append(message)
+                    continue
                 await self.keeper.answer(message, answer)
 
     async def start_gateway(self) -> None:

@@ -33,6 +33,8 @@ def test_what_the_gateway_says_is_listed(tmp_path: Path) -> None:
                 "waiting": 2,
                 "requests": 0,
                 "reason": "",
+                "program": "",
+                "pid": None,
                 "new": True,
                 "refused": 0,
                 "below": [],

@@ -273,6 +273,7 @@ def test_the_control_plane_hears_of_it(shared: Stand) -> None:
         (question,) = body["questions"]
         assert (question["host"], question["port"], question["protocol"]) == (host, 80, "http")
         assert (question["count"], question["waiting"], body["cell"]) == (1, 1, CELL)
+        assert question["ends"] == [*program.sock.getsockname(), *program.sock.getpeername()]
         reply(shared, "no", host)
         program.rest()
         while not (answers := body.get("answers")) or host not in {each["host"] for each in answers}:

@@ -36,6 +36,8 @@ class _QuestionFields(NamedTuple):
     preset_hosts: tuple[str, ...] = ()
     preset_version: str = ""
     preset_sends: str = ""
+    program: str = ""
+    pid: int | None = None
 
 
 class OpenQuestion(_QuestionFields):
@@ -63,6 +65,8 @@ class OpenQuestion(_QuestionFields):
         preset_hosts: All of that preset.
         preset_version: The date of that preset.
         preset_sends: What a sandbox can send there.
+        program: The program that waits, where it is known: the sandbox's text.
+        pid: Its process id inside.
     """
 
     __slots__ = ()
@@ -88,6 +92,8 @@ class OpenQuestion(_QuestionFields):
             texts_of(row.get("below")),
             count_of(row.get("below_count")),
             texts_of(row.get("marks")),
+            program=text_of(row.get("program")),
+            pid=whole_of(row.get("pid")),
         )
 
 

@@ -46,6 +46,15 @@ _PAGE: Schema = {
                         **_TEXT,
                         "description": "The agent's last words for it: the sandbox's text, and not to be believed.",
                     },
+                    "program": {
+                        **_TEXT,
+                        "description": "The program that waits, as the sandbox shows it: its text, and not to be believed. It comes a moment "
+                        "after the question; empty where it is not known, as in a virtual machine.",
+                    },
+                    "pid": {
+                        "type": ["integer", "null"],
+                        "description": "Its process id inside.",
+                    },
                     "new": {"type": "boolean", "description": "The sandbox had not tried the host before."},
                     "refused": {
                         **_NUMBER,
@@ -141,6 +150,8 @@ async def list_questions(call: ApiCall) -> Mapping[str, Any]:
                 "waiting": each.waiting,
                 "requests": each.requests,
                 "reason": each.reason,
+                "program": found.programs[each.id].words,
+                "pid": found.programs[each.id].pid,
                 **found.details[each.id]._asdict(),
             }
             for each, sandbox in found.questions

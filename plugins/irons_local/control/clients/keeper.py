@@ -8,10 +8,10 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from irons_local.cell.layout import Namespaces, Veth
+from irons_local.cell.layout import Ends, Namespaces, Veth
 from irons_local.control.clients.gateways import CellPlace
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink, keepers
@@ -23,6 +23,7 @@ from irons_local.ipc.keeper_requests import (
     CellServed,
     ConnectCell,
     DropCell,
+    FindProgram,
     MakeCell,
     PlaceCell,
     Ready,
@@ -37,6 +38,7 @@ _WITHIN = 120.0
 _PLACED_WITHIN = 5.0
 """Seconds to ask again where a cell is served whose place is known, or is asked for again later."""
 _NEXT_KEEPER = 20.0
+_PROGRAM_WITHIN = 5.0
 
 
 class KeeperClient:
@@ -172,6 +174,17 @@ class KeeperClient:
         sock = socket.socket(fileno=message.fds[0])
         sock.setblocking(False)
         return sock
+
+    async def program(self, cell: str, ends: Ends) -> Mapping[str, Any]:
+        """The program inside a cell that holds a connection: `program` and `pid`, as far as they are known."""
+        try:
+            message = await self._request(FindProgram(cell, *ends), within=_PROGRAM_WITHIN)
+        except CellError as error:
+            # An older keeper does not know the request, and a busy one does not take it.
+            _log.debug("no program is known: %s", error)
+            return {}
+        message.close()
+        return message.body
 
     async def adopt(self, cell: str, pid: int, started: int) -> None:
         """See `engines.Cells.adopt`."""

@@ -14,6 +14,14 @@ from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from irons.text import clean
+from irons_local.cell.layout import Ends
+from irons_local.control.clients.programs import (
+    FindsProgram,
+    Programs,
+    ProgramWanted,
+    QuestionProgram,
+    finds_nothing,
+)
 from irons_local.control.egress import locked
 from irons_local.control.egress.question_details import (
     CellAnswer,
@@ -57,6 +65,7 @@ _MOST = 64
 _MOST_REMEMBERED = 1_000
 """Sandboxes of which nothing is asked whose last change is remembered: whoever follows one of them has seen it long since."""
 _LATEST = 253_402_300_799_999_999
+_LONGEST_ADDRESS = 45
 
 
 class Workers(Protocol):
@@ -86,6 +95,7 @@ class CellQuestion(NamedTuple):
         waiting: those that wait.
         requests: how often the agent inside asked for it, without a connection.
         reason: the agent's last words for that, cleaned; empty where it gave none.
+        ends: the two ends of the connection that waited last.
     """
 
     id: str
@@ -99,6 +109,7 @@ class CellQuestion(NamedTuple):
     waiting: int
     requests: int = 0
     reason: str = ""
+    ends: Ends | None = None
 
     @property
     def pattern(self) -> str:
@@ -149,6 +160,7 @@ class QuestionsSeen(NamedTuple):
         token: another one once something has changed.
         details: what there is to see of each question, by its id.
         answers: those that are not rules and count for a while yet, each with its sandbox and the seconds that are left.
+        programs: the programs that are known, by the question's id.
     """
 
     questions: Sequence[tuple[CellQuestion, StoredSandbox]]
@@ -156,6 +168,7 @@ class QuestionsSeen(NamedTuple):
     token: int
     details: Mapping[str, QuestionDetails] = {}
     answers: Sequence[tuple[CellAnswer, StoredSandbox, float]] = ()
+    programs: Mapping[str, QuestionProgram] = {}
 
 
 class QuestionDesk:
@@ -168,6 +181,8 @@ class QuestionDesk:
         hold: seconds for which a connection waits.
         clock: seconds that only ever grow.
         caught_up: has what was recorded until now taken into the audit log, which tells what is known of a question.
+        program: finds the program that holds a connection.
+        opaque: engines whose sandboxes do not show their programs.
 
     Attributes:
         watchers: who watches.
@@ -182,11 +197,15 @@ class QuestionDesk:
         clock: Callable[[], float] = time.monotonic,
         *,
         caught_up: Callable[[], Awaitable[None]],
+        program: FindsProgram = finds_nothing,
+        opaque: Collection[str] = (),
     ) -> None:
         self._workers, self._egress, self._store = workers, egress, store
         self._log = QuestionLog(store)
         self._book = QuestionBook(store, caught_up, self._ids)
         self.watchers = Watchers(workers.watch, hold, clock)
+        self._opaque = opaque
+        self._programs = Programs(program, self._note_change, clock)
         self._open: dict[str, tuple[CellQuestion, ...]] = {}
         self._answering: set[str] = set()
         self._others: dict[str, int] = {}
@@ -225,6 +244,11 @@ class QuestionDesk:
         self._open[cell], self._others[cell] = found, others
         if not found and not others:
             del self._open[cell], self._others[cell]
+        self._programs.keep(self._ids())
+        self._note_change(cell)
+
+    def _note_change(self, cell: str) -> None:
+        """There is something new to see of a cell."""
         self._token += 1
         # The last changed one comes last.
         self._changed.pop(cell, None)
@@ -288,7 +312,14 @@ class QuestionDesk:
         about = await self._book.of(
             QuestionAbout(each.id, each.cell, each.host, each.port, each.since) for each, _ in questions
         )
-        return QuestionsSeen(questions, others, token, about, answers)
+        programs = {each.id: self._programs.of(each.id) for each, _ in questions}
+        # What has been seen without its program gets it later: no one waits for that.
+        self._programs.want(
+            ProgramWanted(each.id, each.cell, each.ends)
+            for each, sandbox in questions
+            if each.ends is not None and sandbox.engine not in self._opaque
+        )
+        return QuestionsSeen(questions, others, token, about, answers, programs)
 
     async def answer(
         self, identity: str, said: Answer, *, all_of: bool, pattern: str | None, hosts: RuleSet | None = None
@@ -435,7 +466,19 @@ def _question(cell: str, given: object) -> CellQuestion | None:
     spoke = str(said.get("protocol", ""))[:16]
     words = clean(reason, limit=_MOST_REASON) if isinstance(reason, str) else ""
     identity = question_id(cell, host, port, since)
-    return CellQuestion(identity, cell, host, port, spoke, since, last, count, waiting, requests, words)
+    ends = _ends(said.get("ends"))
+    return CellQuestion(identity, cell, host, port, spoke, since, last, count, waiting, requests, words, ends)
+
+
+def _ends(given: object) -> Ends | None:
+    """The two ends of a connection as a worker tells them; None for what is none."""
+    match given:
+        case [str() as address, int() as port, str() as peer, int() as peer_port] if (
+            0 < port < 65_536 and 0 < peer_port < 65_536 and max(len(address), len(peer)) <= _LONGEST_ADDRESS
+        ):
+            return Ends(address, port, peer, peer_port)
+        case _:
+            return None
 
 
 def _check_unasked(rules: Iterable[Pattern], never: Mapping[Pattern, str]) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
+from irons_local.cell.layout import Ends
 from irons_local.times import now as wall_clock
 from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address, decide_proxy
@@ -20,6 +21,8 @@ from irons_policy.patterns import narrowest
 from irons_policy.policy import Policy
 from irons_policy.rules import Rule, RuleError, make_rule
 
+FindsEnds = Callable[[], Ends | None]
+"""Gives the two ends of a connection; None where they are gone."""
 Reply = Literal["once", "no"]
 """An answer that is not a rule: for those that wait, or for what comes within a while."""
 State = Literal["open", "allowed", "refused"]
@@ -114,10 +117,11 @@ class PlaceQuestion:
         requests: how often the agent inside asked for it, without a connection.
         reason: the agent's words for it, cleaned; the latest.
         listening: the agent's requests that wait for what becomes of it. Nothing is held for them.
+        ends: the two ends of the connection that waited last; None where that is not known.
     """
 
     __slots__ = (
-        "count", "last", "listening", "place", "protocol", "reason", "requests", "seen", "since", "waiting",
+        "count", "ends", "last", "listening", "place", "protocol", "reason", "requests", "seen", "since", "waiting",
     )  # fmt: skip
 
     def __init__(self, place: Place, protocol: str, at: int, seen: float) -> None:
@@ -129,6 +133,7 @@ class PlaceQuestion:
         self.reason = ""
         self.waiting: set[Waiter] = set()
         self.listening: set[Waiter] = set()
+        self.ends: Ends | None = None
 
 
 class Asking:
@@ -247,7 +252,9 @@ class Asking:
         """True where a person has refused this place a short while ago."""
         return _lasts(self._no, place, self._clock())
 
-    def ask(self, place: Place, protocol: str, waiter: Waiter, since: int = 0) -> float | None:
+    def ask(
+        self, place: Place, protocol: str, waiter: Waiter, since: int = 0, ends: FindsEnds | None = None
+    ) -> float | None:
         """Put a question, or join the one there is.
 
         Args:
@@ -255,6 +262,7 @@ class Asking:
             protocol: what the connection speaks.
             waiter: the connection.
             since: when the connection began, where that is known: microseconds since 1970. A new question is as old.
+            ends: gives the two ends of the connection; called where it waits.
 
         Returns:
             The seconds to wait; None where this connection does not wait. It is counted.
@@ -277,6 +285,7 @@ class Asking:
         if self._hold < SHORTEST or self.held >= MOST_HELD or self._unanswered >= UNANSWERED_MOST:
             return None
         question.waiting.add(waiter)
+        question.ends = None if ends is None else ends()
         self.held += 1
         return self._hold
 

@@ -80,6 +80,7 @@ class QuestionNews:
                 "waiting": len(each.waiting),
                 "requests": each.requests,
                 "reason": each.reason,
+                "ends": each.ends,
             }
             for each in self._asking.open()
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from irons_local.cell.layout import Ends
 from irons_local.gateway.attempt.account import Account
 from irons_local.gateway.attempt.answers import answer
 from irons_local.gateway.attempt.asked import AskedConnection
@@ -16,6 +17,7 @@ from irons_local.gateway.conversation.reaching import Question
 from irons_local.gateway.decide.verdicts import refuse_for
 from irons_local.gateway.reach.proxy import Route
 from irons_local.gateway.record.journal import JournalError
+from irons_local.gateway.streams.stream import Wire
 from irons_policy.causes import Cause
 from irons_policy.decide import Live
 from irons_policy.hostnames import Host
@@ -107,7 +109,11 @@ class Answering:
         if asked is None:
             wakes = partial(self._sides.add, ANSWERED)
             asked = self._asked = AskedConnection(
-                self._cell.asking, self._account.asks, wakes, self._account.since
+                self._cell.asking,
+                self._account.asks,
+                wakes,
+                self._account.since,
+                partial(_ends, self._sides.client),
             )
         try:
             fact = asked.answer(policy, question, self._where, self._context.host_network)
@@ -127,3 +133,12 @@ class Answering:
             else:
                 self.begin()
         return fact
+
+
+def _ends(client: Wire) -> Ends | None:
+    """The two ends of a program's connection, as it has them; None where they are gone."""
+    try:
+        own, peer = client.sock.getpeername(), client.sock.getsockname()
+    except OSError:
+        return None
+    return Ends(own[0], own[1], peer[0], peer[1])

@@ -12,6 +12,7 @@ from irons_local.gateway.ask.asking import (
     SAID_NO,
     UNASKED,
     Asking,
+    FindsEnds,
     Place,
     Reply,
     grant,
@@ -38,6 +39,7 @@ class AskedConnection:
         records: writes that a person is asked, before anything waits.
         wakes: has the connection look again.
         since: when the connection began, microseconds since 1970.
+        ends: gives the two ends of the connection.
         clock: seconds that only ever grow.
 
     Attributes:
@@ -45,7 +47,7 @@ class AskedConnection:
     """
 
     __slots__ = (
-        "_asking", "_clock", "_grant", "_place", "_records", "_refused", "_since", "_under", "_until", "_wakes", "aside",
+        "_asking", "_clock", "_ends", "_grant", "_place", "_records", "_refused", "_since", "_under", "_until", "_wakes", "aside",
     )  # fmt: skip
 
     def __init__(
@@ -54,10 +56,11 @@ class AskedConnection:
         records: Callable[[Host], None],
         wakes: Callable[[], None],
         since: int,
+        ends: FindsEnds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asking = asking
-        self._records, self._wakes, self._clock = records, wakes, clock
+        self._records, self._wakes, self._ends, self._clock = records, wakes, ends, clock
         # Its first question is as old as its first record, which says nothing of it; further ones are of their own time.
         self._since = since
         # What it waits for; what was let pass, as a rule of its own; and that it was refused.
@@ -108,7 +111,7 @@ class AskedConnection:
             self._let_pass(place)
             return self.answer(policy, question, where, host_network)
         since, self._since = self._since, 0
-        seconds = self._asking.ask(place, question.protocol, self, since)
+        seconds = self._asking.ask(place, question.protocol, self, since, self._ends)
         if seconds is None:
             if self._asking.is_open(place):
                 fact.error.asked = True

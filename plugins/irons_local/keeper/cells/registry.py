@@ -7,20 +7,30 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_local.cell.layout import SOCKETS, Namespaces, Ports, outer_name
+from irons_local.cell.layout import SOCKETS, Ends, Namespaces, Ports, outer_name
 from irons_local.ipc.fields import SANDBOX_ID
-from irons_local.ipc.framing import Message, RequestError, answer_of
-from irons_local.ipc.keeper_requests import AdoptCell, CellNamespaces, ConnectCell, DropCell, MakeCell
+from irons_local.ipc.framing import Body, Message, RequestError, answer_of
+from irons_local.ipc.keeper_requests import (
+    AdoptCell,
+    CellNamespaces,
+    ConnectCell,
+    DropCell,
+    FindProgram,
+    MakeCell,
+)
 from irons_local.ipc.link import Link
 from irons_local.ipc.messages import Attach
-from irons_local.keeper.cells import children
+from irons_local.keeper.cells import children, holder
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
 from irons_local.linux import namespaces
 
 _MAKE_WITHIN = 100.0
+_MOST_LOOKING = 2
+"""Children at most that look for a program at once."""
+_LONGEST_PROGRAM = 512
 
-CellRequest = MakeCell | AdoptCell | DropCell | CellNamespaces | ConnectCell
+CellRequest = MakeCell | AdoptCell | DropCell | CellNamespaces | ConnectCell | FindProgram
 _NAMESPACES = len(Namespaces._fields)
 
 
@@ -58,6 +68,7 @@ class CellRegistry:
         self._loop, self._attach, self._detach = loop, attach, detach
         self._held: dict[str, CellSockets] = {}
         self._coming: set[str] = set()
+        self._looking = 0
 
     def __iter__(self) -> Iterator[CellSockets]:
         return iter(list(self._held.values()))
@@ -82,6 +93,8 @@ class CellRegistry:
                 ask.ok({}, self._cell(name).spaces)
             case ConnectCell():
                 self._connect(ask, asked)
+            case FindProgram():
+                self._find_program(ask, asked)
 
     def restore(self, name: str, ports: Ports, fds: Sequence[int]) -> CellSockets:
         """Hold a cell again whose sockets come from a gateway that outlived the last keeper.
@@ -232,6 +245,36 @@ class CellRegistry:
             report.close()
 
         running = ChildResult(self._loop, child, done, within + 1.0)
+
+    def _find_program(self, ask: KeeperRequest, asked: FindProgram) -> None:
+        spaces = self._cell(asked.cell).spaces
+        ends = Ends(*asked[1:])
+        if self._looking >= _MOST_LOOKING:
+            raise RequestError("busy", f"{self._looking} programs are being looked for")
+        keeper = os.getpid()
+        child = children.fork(lambda link: holder.report(link, spaces, ends, keeper))
+        self._looking += 1
+
+        def done(message: Message | None) -> None:
+            self._looking -= 1
+            try:
+                report = _report(message, running)
+            except RequestError as error:
+                ask.refuse(error.code, error.message)
+                return
+            report.close()
+            ask.ok(_program_in(report.body))
+
+        running = ChildResult(self._loop, child, done, holder.WITHIN)
+
+
+def _program_in(body: Body) -> Body:
+    """What the answer says of a program, of what a child reported."""
+    program, pid = body.get("program"), body.get("pid")
+    if not isinstance(program, str) or not program:
+        return {}
+    found: Body = {"program": program[:_LONGEST_PROGRAM]}
+    return {**found, "pid": pid} if type(pid) is int and pid > 0 else found
 
 
 def _report(message: Message | None, running: ChildResult) -> Message:
