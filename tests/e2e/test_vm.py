@@ -116,6 +116,7 @@ def check_confinement(pid: int) -> None:
         "disk",
         "initrd",
         "kernel",
+        "kit",
         "settings",
     ]
     assert [path.name for path in (root / "etc").iterdir()] == ["resolv.conf"]

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Awaitable, Iterator
@@ -50,6 +51,29 @@ SYSTEM = [
     entry("usr/bin/sudo", b"#!", mode=0o4755),
     entry("etc/sudoers.d/"),
 ]
+
+
+def libraries(program: Path) -> dict[str, Path]:
+    """The libraries and the loader of a program of this machine, by the name that asks for each."""
+    told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    words = [line.split() for line in told.splitlines()]
+    named = {line[0]: Path(line[2]) for line in words if "=>" in line and len(line) > 2}
+    return {**named, **{line[0].lstrip("/"): Path(line[0]) for line in words if line[0].startswith("/")}}
+
+
+def with_programs() -> list[Entry]:
+    """A system with programs of this machine, in place of an SSH server too, of which a kit can be made."""
+    own = [each for each in SYSTEM if each[0] not in ("usr/sbin/sshd", "bin/sh")]
+    true = Path("/bin/true")
+    here = {
+        "usr/sbin/sshd": true,
+        "usr/lib/openssh/sshd-session": true,
+        "bin/sh": Path("/bin/sh"),
+        "bin/cat": Path("/bin/cat"),
+    }
+    needed = {name: path for program in here.values() for name, path in libraries(program).items()}
+    laid = {name if "/" in name else f"usr/lib/{name}": path for name, path in needed.items()}
+    return own + [entry(name, path.read_bytes(), mode=0o755) for name, path in {**here, **laid}.items()]
 
 
 def archive(path: Path, *entries: Entry) -> Path:
@@ -121,9 +145,9 @@ class Place:
         self.root = root
         self.images = Images(root / "images", root / "sandboxes")
 
-    def imported(self, *entries: Entry) -> Image:
+    def imported(self, *entries: Entry, name: str = "little") -> Image:
         """The image of an archive of these entries."""
-        return asyncio.run(self.images.import_(archive(self.root / "a.tar", *entries), "little"))
+        return asyncio.run(self.images.import_(archive(self.root / "a.tar", *entries), name))
 
     def again(self, name: str) -> Image:
         """An image exported and imported, so that it has all its files in one directory."""

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.local.image_archives import SYSTEM, Place, archive, entry, make_place, unpacking
+from tests.local.image_archives import (
+    SYSTEM,
+    Place,
+    archive,
+    entry,
+    libraries,
+    make_place,
+    unpacking,
+    with_programs,
+)
 
 from irons_local.bundle.oci import KIT_DIRECTORY
 from irons_local.errors import EngineError
@@ -28,14 +37,6 @@ def place() -> Iterator[Place]:
     """A place of its own."""
     with make_place() as made:
         yield made
-
-
-def libraries(program: Path) -> dict[str, Path]:
-    """The libraries and the loader of a program of this machine, by the name that asks for each."""
-    told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    words = [line.split() for line in told.splitlines()]
-    named = {line[0]: Path(line[2]) for line in words if "=>" in line and len(line) > 2}
-    return {**named, **{line[0].lstrip("/"): Path(line[0]) for line in words if line[0].startswith("/")}}
 
 
 @pytest.mark.process
@@ -90,13 +91,7 @@ def test_a_damaged_program_raises_nothing_else(at: int, spoiled: bytes) -> None:
 
 def _base(place: Place) -> None:
     """A base image with programs of this machine in it, as `debian`."""
-    own = [each for each in SYSTEM if each[0] not in ("usr/sbin/sshd", "bin/sh")]
-    session = "usr/lib/openssh/sshd-session"
-    here = {"usr/sbin/sshd": _TRUE, session: _TRUE, "bin/sh": Path("/bin/sh"), "bin/cat": Path("/bin/cat")}
-    needed = {name: path for program in here.values() for name, path in libraries(program).items()}
-    laid = {name if "/" in name else f"usr/lib/{name}": path for name, path in needed.items()}
-    files = [entry(name, path.read_bytes(), mode=0o755) for name, path in {**here, **laid}.items()]
-    path = archive(place.root / "base.tar", *own, *files, entry("bin/ls", b"#!/bin/sh\n", mode=0o755))
+    path = archive(place.root / "base.tar", *with_programs(), entry("bin/ls", b"#!/bin/sh\n", mode=0o755))
     asyncio.run(place.images.import_(path, "debian"))
 
 

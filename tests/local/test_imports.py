@@ -28,6 +28,7 @@ ALONE: dict[str, Sequence[str]] = {
     "gateway, before it drops rights": ("-c", "import irons_local.forkserver.confine"),
     "engine's forkserver and boot": ("-m", "irons_local.engines.namespace.forkserver", "99"),
     "boot of a virtual machine": ("-m", "irons_local.engines.vm.boot"),
+    "take the kernel of machines": ("-m", INSIDE, "a", "irons_local.images.bootable.kernel_kit:take"),
     "make a machine's disk": ("-m", INSIDE, "a", "irons_local.images.bootable.disk:make"),
     "amend": ("-m", "irons_local.engines.namespace.amend"),
     "announce": ("-m", "irons_local.engines.namespace.announce"),

@@ -30,6 +30,7 @@ from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
 from irons_local.engines.vm.engine import VmEngine
 from irons_local.errors import EngineError
 from irons_local.images.bootable import cpio, initrd
+from irons_local.images.kit.store import MadeKit
 from irons_local.images.sources import debian
 from irons_local.limits import Limits
 from irons_local.linux import namespaces
@@ -77,13 +78,23 @@ def test_the_command_line_names_each_disks_format() -> None:
     assert all(each["file.driver"] == "file" for each in nodes)
 
 
-def test_layers_are_shown_to_qemu_read_only() -> None:
+def test_the_disk_of_the_kernel_kit_comes_after_the_others() -> None:
+    """A guest knows its disks by their order, also one that has no kit."""
+    names = [word for word in _after(qemu.arguments("q", HARDWARE, kit=True), "-device") if "blk" in word]
+    assert [name.partition("drive=")[2] for name in names] == ["root", "settings", "kit"]
+    (disk,) = (
+        each for each in _after(qemu.arguments("q", HARDWARE, kit=True), "-blockdev") if "=kit," in each
+    )
+    assert disk.startswith("node-name=kit,driver=raw,read-only=on,file.driver=file,")
+
+
+def test_layers_and_the_kit_are_shown_to_qemu_read_only() -> None:
     """Of what QEMU's own root file system shows, the machine's disk alone can be written."""
-    mounts = launch.configuration(["qemu"], kvm=False, layers=2)["mounts"]
+    mounts = launch.configuration(["qemu"], kvm=False, layers=2, kit=True)["mounts"]
     shown = {
         each["destination"]: each["options"] for each in mounts if each["destination"].startswith("/vm/")
     }
-    assert {"/vm/layer0", "/vm/layer1"} < set(shown)
+    assert {"/vm/layer0", "/vm/layer1", "/vm/kit"} < set(shown)
     assert [place for place, options in shown.items() if "rw" in options] == ["/vm/disk"]
 
 
@@ -125,13 +136,45 @@ def test_the_settings_hold_the_identity_and_every_unit() -> None:
         assert f"units/{unit}" in modes
 
 
+def test_a_guest_with_a_kit_runs_the_ssh_server_of_the_kit() -> None:
+    """The unit and the small init start it, its scripts run by the kit's shell, and the image's own server is not named."""
+    programs = MadeKit("kit", "img", 0, ("sshd", "sshd-session", "sh"), Path())
+
+    def settings(*, services: bool) -> dict[str, str]:
+        return guest.settings(
+            instance="sb_1",
+            name="box",
+            server="/usr/sbin/sshd",
+            own=OWN,
+            shown={},
+            programs=programs,
+            services=services,
+        )
+
+    files = settings(services=True)
+    assert not [name for name, text in files.items() if "/usr/sbin/sshd" in text]
+    for name in ("units/irons-ssh.service", "small-init"):
+        assert "/run/irons/kit/sshd -D" in files[name]
+    assert "SshdSessionPath /run/irons/kit/sshd-session" in files[sshd.CONFIG]
+    assert "exec /run/irons/kit/sh /run/irons/session" in files[sshd.CONFIG]
+    assert {name for name in files if name.startswith("boot-")} == {
+        *("boot-05-machine-id", "boot-10-trust", "boot-50-services", "boot-60-hook")
+    }
+    assert "boot-60-hook" not in settings(services=False)
+    with tarfile.open(fileobj=io.BytesIO(guest.archive(files))) as tar:
+        modes = {member.name: member.mode for member in tar}
+    assert [name for name, mode in modes.items() if mode == 0o755] == ["acpi/PWRF/00000080"]
+
+
 @pytest.mark.process
 def test_the_scripts_of_a_guest_are_shell(tmp_path: Path) -> None:
     """What runs before the guest's init is parsed by a shell without complaint."""
-    files = guest.settings(instance="sb_1", name="box", server="/usr/sbin/sshd", own=OWN, shown={})
+    programs = MadeKit("kit", "img", 0, ("sshd", "sh"), tmp_path)
+    files = guest.settings(instance="sb_1", name="box", server="", own=OWN, shown={}, programs=programs)
     unpacked = initrd.build(b"", ())
     script = unpacked[unpacked.index(b"#!/bin/busybox sh") : unpacked.index(b"exec switch_root")]
-    for number, text in enumerate((files["setup"], files["hook"], script.decode())):
+    own = [text for name, text in files.items() if name.startswith(("boot-", "small-init", "acpi"))]
+    for number, text in enumerate((files["setup"], files["hook"], script.decode(), *own)):
         path = tmp_path / f"{number}.sh"
         path.write_text(text)
         subprocess.run(["sh", "-n", str(path)], check=True)

@@ -9,6 +9,9 @@ from irons_local.linux.idmap import inner_extent
 
 CONFIG_DIRECTORY = "/run/irons"
 KIT_DIRECTORY = f"{CONFIG_DIRECTORY}/kit"
+BUSYBOX, MODPROBE, MODULES = "busybox", "modprobe", "modules"
+"""In the kit of a virtual machine: a program, a link to it by which it loads modules, and the directory of these, by release."""
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Capabilities over the sandbox's own user namespace only; none of them reaches the cell's network, which belongs

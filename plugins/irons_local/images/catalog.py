@@ -59,6 +59,11 @@ class Images:
         self.snapshots = Snapshots.beside(root)
 
     @property
+    def root(self) -> Path:
+        """The directory that holds them."""
+        return self._root
+
+    @property
     def build_log(self) -> Path:
         """What the programs of the last build printed."""
         return self._root.with_name("logs") / "image-build.log"

@@ -26,7 +26,7 @@ from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, K
 from irons_local.engines.vm import chain, console, kvm, launch, limits, power, qemu, qmp, stalled, switching
 from irons_local.errors import CellError, EngineError
 from irons_local.images import origins
-from irons_local.images.bootable import store
+from irons_local.images.bootable import kernel_kits, store
 from irons_local.images.catalog import MACHINE, Image, Images
 from irons_local.images.saving import explained
 from irons_local.images.snapshots import Snapshot
@@ -113,13 +113,10 @@ class VmEngine:
             if not probe.usable:
                 progress(limits.slow(probe.why), None)
             wanted = "" if spec.snapshot else (await self._image(spec.image, progress)).id
+            await kernel_kits.prepare(self._images, progress)
             async with self._images.keeping():
                 origin = await origins.usable(self._images, spec.snapshot) if spec.snapshot else None
                 image = self._images.by_id(wanted if origin is None else origin.image)
-                if not image.sshd:
-                    raise EngineError(
-                        "image", f"{image.name} has no SSH server of its own, which a virtual machine needs"
-                    )
                 bootable = await store.ensure(self._images, image, progress)
                 size = limits.disk_of(given, bootable.size, 0 if origin is None else origin.disk)
                 machine = Machine.of(

@@ -11,16 +11,20 @@ import re
 import tarfile
 from collections.abc import Mapping
 
-from irons_local.bundle import session, sshd, trust
-from irons_local.bundle.oci import CONFIG_DIRECTORY, PATH
+from irons_local.bundle import session, small_init, sshd, trust
+from irons_local.bundle.oci import CONFIG_DIRECTORY, KIT_DIRECTORY, MODULES, PATH
 from irons_local.cell.layout import GATEWAY4
 from irons_local.engines.vm.qemu import ADDRESS, PREFIX, ROUTER
-from irons_local.images.bootable.initrd import SETUP
+from irons_local.images.bootable.initrd import FIRST, SETUP
+from irons_local.images.kit.store import MadeKit
 
 HOOK = "/etc/irons/boot"
 """A program in the guest that is run at each start, as in every sandbox."""
 
 _UNITS = "units"
+_KIT = "with-kit"
+"""The settings file that says that the machine has a disk with the programs and modules of a kernel kit."""
+
 _SECTOR = 512
 _STATE = "var/lib/irons"
 _MASKED = (
@@ -46,11 +50,11 @@ RestartSec=1
 KillMode=process
 OOMScoreAdjust=-900
 """
-_GROW = """[Unit]
+_GROW = f"""[Unit]
 Description=The root file system as large as its disk
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'resize2fs /dev/vda || /lib/systemd/systemd-growfs /'
+ExecStart=/bin/sh -c 'resize2fs /dev/vda || /lib/systemd/systemd-growfs / || {KIT_DIRECTORY}/resize2fs /dev/vda'
 """
 _TRUST = f"""[Unit]
 Description=The certificate authorities that irons carries
@@ -102,6 +106,23 @@ mkdir -p "$root/run/sshd" "$root/run/systemd/system"
 chmod 755 "$root/run/sshd"
 cp -R "$settings/{_UNITS}/." "$root/run/systemd/system/"
 {_wants()}
+if [ -f "$settings/{_KIT}" ]; then
+  tries=0
+  until [ -b /dev/vdc ] || [ "$tries" -ge 600 ]; do
+    tries=$((tries + 1))
+    sleep 0.05
+  done
+  mkdir -p "$root{KIT_DIRECTORY}"
+  mount -t ext4 -o ro,nosuid,nodev /dev/vdc "$root{KIT_DIRECTORY}" || exit
+  release=$(uname -r)
+  mkdir -p "$root/lib/modules/$release"
+  mount -o bind "$root{KIT_DIRECTORY}/{MODULES}/$release" "$root/lib/modules/$release" ||
+    echo "/lib/modules/$release of the guest cannot be used: it has no modules"
+  case $(readlink "$root/sbin/init") in
+    *systemd) ;;
+    *) echo "{small_init.WORDS}" >"$settings/{FIRST}" ;;
+  esac
+fi
 for unit in {" ".join(_MASKED)}; do ln -s /dev/null "$root/run/systemd/system/$unit"; done
 [ "$(cat "$root/{_STATE}/instance" 2>/dev/null)" = "$(cat "$settings/instance")" ] && exit 0
 mkdir -p "$root/{_STATE}"
@@ -116,7 +137,14 @@ cp "$settings/instance" "$root/{_STATE}/instance"
 
 
 def settings(
-    *, instance: str, name: str, server: str, own: Mapping[str, str], shown: Mapping[str, str]
+    *,
+    instance: str,
+    name: str,
+    server: str,
+    own: Mapping[str, str],
+    shown: Mapping[str, str],
+    programs: MadeKit | None = None,
+    services: bool = True,
 ) -> dict[str, str]:
     """The files of the settings, by path.
 
@@ -126,7 +154,14 @@ def settings(
         server: path of the image's SSH server.
         own: the files of the sandbox: host key, authorized keys, variables, and what its image says.
         shown: files that are the same for all sandboxes, such as certificate authorities.
+        programs: what is on the disk of its kernel kit, whose SSH server it runs instead; None where it has none.
+        services: start the guest's own services where it has no systemd; systemd takes that from the kernel's command line.
     """
+    shell, helpers = session.SHELL, {}
+    more: dict[str, str] = {}
+    if programs is not None:
+        server, shell, helpers = programs.server[1], programs.shell, programs.helpers
+        more = {_KIT: "", **small_init.files(sshd.server(server), shell, services=services)}
     hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     return {
         **own,
@@ -139,12 +174,13 @@ def settings(
         "hook": _HOOK,
         _TRUST_SCRIPT: trust.SCRIPT,
         sshd.AUTHORIZED: sshd.marked(own[sshd.AUTHORIZED]),
-        sshd.CONFIG: _everywhere(sshd.configuration()),
+        sshd.CONFIG: _everywhere(sshd.configuration(shell, helpers)),
         session.FILE: session.SCRIPT,
         f"{_UNITS}/irons-ssh.service": _SSH.format(server=sshd.server(server)),
         f"{_UNITS}/irons-grow.service": _GROW,
         f"{_UNITS}/irons-boot.service": _BOOT,
         f"{_UNITS}/irons-trust.service": _TRUST.format(script=_TRUST_SCRIPT),
+        **more,
     }
 
 
@@ -162,7 +198,7 @@ def archive(files: Mapping[str, str]) -> bytes:
             member = tarfile.TarInfo(path)
             member.size = len(data)
             # The unprivileged half of sshd reads authorized keys as the person who logs in.
-            member.mode = 0o600 if path.endswith("_key") else 0o644
+            member.mode = 0o600 if path.endswith("_key") else 0o755 if text.startswith("#!") else 0o644
             tar.addfile(member, io.BytesIO(data))
     content = out.getvalue()
     return content + bytes(-len(content) % _SECTOR)

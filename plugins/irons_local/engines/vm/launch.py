@@ -131,12 +131,15 @@ def order(
         EngineError: a program or subordinate ids are missing.
     """
     crun, ids = starting.crun(), starting.subordinate_ids()
+    kit = bootable.kit
     files = guest.settings(
         instance=machine.id,
         name=machine.name,
         server=image.sshd,
         own={**session.of_image(image.config.env, image.config.workdir), **settings_of(home)},
         shown=shown,
+        programs=None if kit is None else kit.programs,
+        services=made_of.services,
     )
     return boot.VmOrder(
         user=given.spaces.user,
@@ -152,26 +155,31 @@ def order(
             qemu.BASE: str(bootable.disk),
             qemu.KERNEL: str(bootable.kernel),
             qemu.INITRD: str(bootable.initrd),
+            **({} if kit is None else {qemu.KIT: str(kit.disk)}),
             **{qemu.layer(number): str(path) for number, path in enumerate(layers)},
         },
         device=device,
         threads=group_limits(machine.limits).processes or qemu.THREADS,
         settings=base64.b64encode(guest.archive(files)).decode("ascii"),
         config=configuration(
-            qemu.arguments(qemu.find(), made_of, len(layers)), kvm=bool(device), layers=len(layers)
+            qemu.arguments(qemu.find(), made_of, len(layers), kit=kit is not None),
+            kvm=bool(device),
+            layers=len(layers),
+            kit=kit is not None,
         ),
         crun=crun,
         cell=machine.id,
     )
 
 
-def configuration(words: list[str], *, kvm: bool, layers: int = 0) -> dict[str, Any]:
+def configuration(words: list[str], *, kvm: bool, layers: int = 0, kit: bool = False) -> dict[str, Any]:
     """The OCI configuration of QEMU's own sandbox: no capabilities, nothing to write but the machine's disk.
 
     Args:
         words: QEMU's command line.
         kvm: let it open KVM's device.
         layers: how many there are between its disk and its image's.
+        kit: it has the disk of a kernel kit.
     """
     whole = oci.config(
         rootfs=str(boot.ROOTFS),
@@ -181,7 +189,8 @@ def configuration(words: list[str], *, kvm: bool, layers: int = 0) -> dict[str, 
         machine="x86_64",
         cgroup_namespace=Path("/proc/self/ns/cgroup").exists(),
     )
-    names = (qemu.DISK, *map(qemu.layer, range(layers)), qemu.BASE, qemu.KERNEL, qemu.INITRD)
+    more = (qemu.KIT,) if kit else ()
+    names = (qemu.DISK, *map(qemu.layer, range(layers)), qemu.BASE, qemu.KERNEL, qemu.INITRD, *more)
     files = [_shown(name, write=name == qemu.DISK) for name in names]
     device = {
         "destination": "/dev/kvm",

@@ -19,7 +19,7 @@ FILES = "/vm"
 ROOT = "root"
 """The block node that a guest's disk is at first."""
 
-DISK, BASE, KERNEL, INITRD, SETTINGS = "disk", "base", "kernel", "initrd", "settings"
+DISK, BASE, KERNEL, INITRD, SETTINGS, KIT = "disk", "base", "kernel", "initrd", "settings", "kit"
 ADDRESS, PREFIX, ROUTER = "10.0.2.15", 24, "10.0.2.2"
 """The guest's address in the user-mode network, and the router there, as QEMU has them by default."""
 
@@ -93,13 +93,14 @@ def over(layer_id: str) -> str:
     return f"over-{layer_id}"
 
 
-def arguments(program: str, hardware: Hardware, layers: int = 0) -> list[str]:
+def arguments(program: str, hardware: Hardware, layers: int = 0, *, kit: bool = False) -> list[str]:
     """The command line, as it is run in QEMU's own root file system.
 
     Args:
         program: QEMU's path.
         hardware: what the machine is made of.
         layers: how many there are between its disk and its image's.
+        kit: it has a disk with the programs and modules of a kernel kit.
     """
     accelerators = ("kvm", f"tcg,thread=multi,tb-size={CODE_BUFFER >> 20}")
     chosen = accelerators if hardware.kvm else accelerators[1:]
@@ -115,6 +116,7 @@ def arguments(program: str, hardware: Hardware, layers: int = 0) -> list[str]:
         *("-device", f"virtio-blk-pci,drive={ROOT}"),
         *_block("settings", f"driver=raw,read-only=on,file.driver=file,file.filename={FILES}/{SETTINGS}"),
         *("-device", "virtio-blk-pci,drive=settings"),
+        *(_kit_disk() if kit else ()),
         *("-netdev", f"user,id=net,dns=10.0.2.3,hostfwd=tcp:127.0.0.1:{SSH_PORT}-{ADDRESS}:{SSH_PORT}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
@@ -139,6 +141,13 @@ def _chain(layers: int) -> list[str]:
     # What the guest discards is given back to the host's file system.
     description = f"driver=qcow2,discard=unmap,file.driver=file,file.filename={FILES}/{DISK},backing={below}"
     return words + _block(ROOT, description)
+
+
+def _kit_disk() -> list[str]:
+    return [
+        *_block(KIT, f"driver=raw,{_READ_ONLY},file.filename={FILES}/{KIT}"),
+        *("-device", f"virtio-blk-pci,drive={KIT}"),
+    ]
 
 
 def _block(name: str, description: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The initial RAM disk: finds the machine's disk, unpacks its settings, and hands over to the image's own init.
+"""The initial RAM disk: finds the machine's disk, unpacks its settings, and hands over to process 1.
 
 It is one static busybox, the modules that the disk needs, and a script. What the script does with the settings is
 in the settings themselves (`SETUP`), so that an initial RAM disk serves every later version of irons.
@@ -13,6 +13,9 @@ from irons_local.images.bootable import cpio
 
 SETUP = "setup"
 """The settings file that the script runs before the image's init, with the root directory of the machine as its argument."""
+
+FIRST = "first-program"
+"""The settings file in which `SETUP` may leave the words of process 1, instead of the image's `/sbin/init`."""
 
 WANTED = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net")
 """The modules without which there is no disk and no network; what they need is added."""
@@ -36,7 +39,11 @@ mkdir -p /root{CONFIG_DIRECTORY}
 tar -x -f /dev/vdb -C /root{CONFIG_DIRECTORY} || failed "the settings cannot be read"
 sh /root{CONFIG_DIRECTORY}/{SETUP} /root || failed "the settings cannot be laid"
 init=/sbin/init
-[ -x /root$init ] || [ -L /root$init ] || failed "the image has no /sbin/init: it cannot be a virtual machine"
+if [ -f /root{CONFIG_DIRECTORY}/{FIRST} ]; then
+  init=$(cat /root{CONFIG_DIRECTORY}/{FIRST})
+else
+  [ -x /root$init ] || [ -L /root$init ] || failed "the image has no /sbin/init: it cannot be a virtual machine"
+fi
 mkdir -p /root/dev /root/proc
 mount -o move /dev /root/dev
 mount -o move /proc /root/proc

@@ -1,6 +1,7 @@
-"""What virtual machines boot from, kept in the directory of the image that it was made of, as `vm`.
+"""What virtual machines of an image boot from: the kernel kit, and a disk that is kept in the image's directory, as `vm`.
 
-It is made once per image, by the first machine that needs it, and goes with the image.
+The disk is made once per image, by the first machine that needs it, and goes with the image. An older irons put the image's own kernel
+next to it, which its machines boot then.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from irons_local.errors import EngineError
+from irons_local.images.bootable import kernel_kits
+from irons_local.images.bootable.kernel_kits import KernelKit
 from irons_local.images.catalog import Image, Images
 from irons_local.images.locks import locked
 from irons_local.linux import syscalls
@@ -28,7 +30,7 @@ _DIRECTORY = "vm"
 _DRAFT = ".vm-new-"
 _LOCK = ".vm-lock"
 _RECORD = "boot.json"
-_FILES = ("disk", "kernel", "initrd")
+_DISK = "disk"
 
 
 class Bootable(NamedTuple):
@@ -39,6 +41,7 @@ class Bootable(NamedTuple):
         kernel, initrd: paths of the kernel and its initial RAM disk.
         release: the kernel's, as `uname -r` says it.
         size: bytes of the disk.
+        kit: what these are of; None where they are the image's own.
     """
 
     disk: Path
@@ -46,16 +49,21 @@ class Bootable(NamedTuple):
     initrd: Path
     release: str
     size: int
+    kit: KernelKit | None = None
+
+
+class _Made(NamedTuple):
+    """What is kept of an image: bytes of its disk, and the release of the kernel next to it, "" where that is the kit's."""
+
+    size: int
+    release: str
 
     @classmethod
     def read(cls, image: Image) -> Self | None:
-        """What was made of an image; None where nothing was, or it is damaged."""
-        home = image.home / _DIRECTORY
         try:
-            body = json.loads((home / _RECORD).read_bytes())
-            disk, kernel, initrd = (home / name for name in _FILES)
-            return cls(disk, kernel, initrd, str(body["kernel"]), int(body["size"]))
-        except (OSError, ValueError, TypeError, KeyError):
+            body = json.loads((image.home / _DIRECTORY / _RECORD).read_bytes())
+            return cls(int(body["size"]), str(body.get("kernel", "")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -63,31 +71,38 @@ async def ensure(images: Images, image: Image, progress: Progress = unheard) -> 
     """What a machine of an image boots from, made where it is not there; the image must be kept while it runs.
 
     Raises:
-        EngineError: the image cannot be booted, or it could not be written.
+        EngineError: there is no kernel, or something could not be written.
     """
-    found = Bootable.read(image)
-    if found is not None:
-        return found
+    found = _Made.read(image)
+    home = image.home / _DIRECTORY
+    if found is not None and found.release:
+        return Bootable(home / _DISK, home / "kernel", home / "initrd", found.release, found.size)
+    kit = await kernel_kits.ensure(images, progress)
+    if found is None:
+        found = await _disk(images, image, progress)
+    return Bootable(home / _DISK, kit.kernel, kit.initrd, kit.release, found.size, kit)
+
+
+async def _disk(images: Images, image: Image, progress: Progress) -> _Made:
     async with locked(image.home / _LOCK, progress=progress):
-        found = Bootable.read(image)
+        found = _Made.read(image)
         if found is None:
             progress(f"preparing {image.name} for virtual machines, once", None)
             try:
                 await _make(images, image, progress)
             except OSError as error:
                 raise EngineError("failed", f"the disk of {image.name}: {error.strerror}") from error
-            found = Bootable.read(image)
+            found = _Made.read(image)
     if found is None:
         raise EngineError("failed", f"the disk of {image.name} could not be made")
     return found
 
 
-def _give(files: Sequence[int]) -> None:
-    """Give files to a sandbox's root where only the machine's root may."""
+def _give(descriptor: int) -> None:
+    """Give a file to a sandbox's root where only the machine's root may."""
     if os.geteuid() == 0:
         idmap = outer_map()
-        for descriptor in files:
-            os.fchown(descriptor, idmap.host_uid(1), idmap.host_gid(1))
+        os.fchown(descriptor, idmap.host_uid(1), idmap.host_gid(1))
 
 
 async def _make(images: Images, image: Image, progress: Progress) -> None:
@@ -98,26 +113,22 @@ async def _make(images: Images, image: Image, progress: Progress) -> None:
     draft.mkdir(mode=0o700)
     try:
         with contextlib.ExitStack() as stack:
-            request: dict[str, Any] = {}
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            for name in _FILES:
-                request[name] = os.open(draft / name, flags, 0o644)
-                stack.callback(os.close, request[name])
-            files = tuple(request.values())
-            _give(files)
-            # They become those of a sandbox's root, as which QEMU reads them later: by way of mounts that are read-only.
-            request["give"] = files
+            disk = os.open(draft / _DISK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            stack.callback(os.close, disk)
+            _give(disk)
+            # It becomes that of a sandbox's root, as which QEMU reads it later: by way of a mount that is read-only.
+            request: dict[str, Any] = {"disk": disk, "give": [disk]}
             if image.layers:
                 request["layers"] = [str(path) for path in images.lower(image)]
                 request["redirects"] = images.redirects(image)
-                made = await call("b", _MAKE, request, fds=files, progress=progress)
+                found = await call("b", _MAKE, request, fds=(disk,), progress=progress)
             else:
                 rootfs = os.open(image.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 stack.callback(os.close, rootfs)
                 request["rootfs"] = rootfs
-                made = await call("b", _MAKE, request, fds=(*files, rootfs), progress=progress)
-            await asyncio.to_thread(syscalls.syncfs, files[0])
-        (draft / _RECORD).write_text(json.dumps(made), encoding="utf-8")
+                found = await call("b", _MAKE, request, fds=(disk, rootfs), progress=progress)
+            await asyncio.to_thread(syscalls.syncfs, disk)
+        (draft / _RECORD).write_text(json.dumps(found), encoding="utf-8")
         draft.rename(image.home / _DIRECTORY)
     except BaseException:
         await asyncio.shield(remove_tree(draft))

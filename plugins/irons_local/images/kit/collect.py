@@ -60,7 +60,8 @@ def collect(request: dict[str, Any], _say: Say) -> dict[str, Any]:
     """Put the kit into a directory, for `userns_main`.
 
     Args:
-        request: `rootfs` (of the base image) and `kit` (an empty directory), descriptors.
+        request: `rootfs` (of the base image) and `kit` (an empty directory), descriptors; `more`, further programs, by the name of
+            each the paths at which it may lie.
 
     Returns:
         `names`, the programs in it, and `size` in bytes.
@@ -74,6 +75,7 @@ def collect(request: dict[str, Any], _say: Say) -> dict[str, Any]:
     try:
         kit = _Kit(request["kit"])
         names = {**_PROGRAMS, **{name: (f"bin/{name}", f"usr/bin/{name}") for name in _TOOLS.split()}}
+        names |= {name: tuple(paths) for name, paths in request.get("more", {}).items()}
         found = [name for name, paths in names.items() if kit.program(name, paths)]
         if SSHD not in found:
             raise EngineError("image", "the base image has no SSH server to take for the kit")
