@@ -37,6 +37,7 @@ ALONE: dict[str, Sequence[str]] = {
     "clone": ("-m", INSIDE, "a", "irons_local.images.inside.cloning:clone"),
     "count": ("-m", INSIDE, "a", "irons_local.images.inside.counting:count"),
     "merge layers": ("-m", INSIDE, "a", "irons_local.images.inside.stacking:stack"),
+    "merge disks": ("-m", INSIDE, "a", "irons_local.engines.vm.merge.flatten:flatten"),
     "mask": ("-m", INSIDE, "a", "irons_local.images.inside.mask:hide"),
     "collect the kit": ("-m", INSIDE, "a", "irons_local.images.kit.collect:collect"),
     "remove a tree": ("-m", INSIDE, "a", "irons_local.linux.remove_tree:empty_inside"),

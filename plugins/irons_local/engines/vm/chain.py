@@ -36,6 +36,11 @@ def files(machine: Machine, layers: Layers) -> list[Path]:
     return [tree / _FILE for tree in layers.trees(machine.layers)]
 
 
+def file_of(tree: Path) -> Path:
+    """Where the disk is in the directory of a layer."""
+    return tree / _FILE
+
+
 def whole(machine: Machine, layers: Layers) -> list[Path]:
     """Where the files of a machine's layers are, topmost first, once these are whole."""
     return [layers.tree(layer) / _FILE for layer in machine.layers]
@@ -118,7 +123,7 @@ def begin(home: Path, machine: Machine, layers: Layers, most: int | None = DEEPE
             "limit",
             f"the disk of {machine.name} consists of {len(machine.layers)} layers already, and one more is too many",
             "an older snapshot has fewer: irons create NEW --from SNAP, or irons restore; without one, irons scp copies the files"
-            " to a new sandbox. To remove snapshots does not help",
+            " to a new sandbox. To remove snapshots helps: layers that only this machine uses are merged",
         )
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -21,13 +21,16 @@ from irons_local.bundle import sshd
 from irons_local.bundle.machine import VIRTUAL_DISK, Machine
 from irons_local.engines import starting
 from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved
+from irons_local.engines.merges import Chains, Merges
 from irons_local.engines.namespace import activity
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, KeptFiles, Kit, Look, Made, OnKept, Spec
 from irons_local.engines.vm import chain, console, kvm, launch, limits, power, qemu, qmp, stalled, switching
+from irons_local.engines.vm.merge import filling, swap
 from irons_local.errors import CellError, EngineError
-from irons_local.images import origins
+from irons_local.images import merging, origins
 from irons_local.images.bootable import kernel_kits, store
 from irons_local.images.catalog import MACHINE, Image, Images
+from irons_local.images.layers import TREE
 from irons_local.images.saving import explained
 from irons_local.images.snapshots import Snapshot
 from irons_local.linux.cgroup import Groups
@@ -58,6 +61,15 @@ class VmEngine:
         self._probe: kvm.KvmProbe | None = None
         self._ends: dict[str, str] = {}
         self._stalled: dict[str, stalled.Stalled] = {}
+        chains = Chains(
+            "disk",
+            chain.DEEPEST,
+            lambda machine: len(machine.layers),
+            Machine.is_virtual,
+            filling.flattening,
+            self._put_merged,
+        )
+        self._merges = Merges(self._images, self._homes, self._locks, chains)
 
     async def recover(self) -> Sequence[str]:
         """Finish what was interrupted, and take up the cells of what runs; gives the ids of the running."""
@@ -73,6 +85,7 @@ class VmEngine:
             except (EngineError, OSError) as error:
                 # One that cannot be repaired must not keep the others from being served.
                 _log.warning("%s: %s", home.name, error)
+        self._merges.soon()
         return running
 
     async def _take_up(self, home: Path) -> bool:
@@ -233,6 +246,7 @@ class VmEngine:
             await asyncio.to_thread(chain.flush, home)
             async with reserved(home), self._images.keeping():
                 kept = await self._keep(home, snapshot, name)
+            self._merges.soon()
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
             )
@@ -243,6 +257,7 @@ class VmEngine:
     ) -> KeptFiles:
         """Make a layer of its disk where something was written to it, and a snapshot of its layers."""
         await self._settle(home)
+        await self._merges.make_room(home)
         machine = Machine.read(home)
         pause, added = 0.0, ""
         try:
@@ -299,6 +314,26 @@ class VmEngine:
     async def discard(self, snapshot: str) -> None:
         """Remove a snapshot; see `Copies.discard`."""
         await origins.discard(self._images, snapshot)
+        self._merges.soon()
+
+    async def _put_merged(self, home: Path, made: merging.Merged) -> bool:
+        """Put a merged layer in the place of those that it was made of, also where a QEMU reads them."""
+        await self._settle(home)
+        machine = Machine.read(home)
+        at = merging.place_of(machine, made.run)
+        if at is None:
+            return False
+        if Machine.running(home) is not None:
+            disk = chain.file_of(made.home / TREE)
+            try:
+                swapped = await swap.swap(
+                    home / launch.COMMANDS, disk, made.layer, len(machine.layers), at, len(made.run)
+                )
+            except qmp.QmpError as error:
+                raise EngineError("failed", f"QEMU does not read the merged disk: {error}") from error
+            if not swapped:
+                return False
+        return merging.adopt(self._images.layers, home, made)
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""
@@ -311,6 +346,7 @@ class VmEngine:
         except (EngineError, OSError) as error:
             # The sandbox is gone all the same; the next sweep removes what it was based on.
             _log.warning("images of %s: %s", sandbox, error)
+        self._merges.soon()
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of QEMU's process; see `Engine.look`."""

@@ -6,9 +6,11 @@ It names no backing file: whoever starts QEMU names the one that it is read over
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 CLUSTER_BITS = 16
-_CLUSTER = 1 << CLUSTER_BITS
+CLUSTER = 1 << CLUSTER_BITS
+_CLUSTER = CLUSTER
 _REFCOUNT_ORDER = 4
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _HEADER_SIZE = 104
@@ -19,6 +21,59 @@ _MARKED = 3
 _DATA_FILE = 4
 HEAD = _HEADER.size
 """Bytes that `foreign` looks at."""
+
+
+class Header(NamedTuple):
+    """What the header of a disk of ours says.
+
+    Attributes:
+        size: bytes that the guest sees.
+        entries: how many the table of the first level has.
+        tables_at: where that is.
+        counts_at: where the refcount table is.
+        counts: clusters that it takes.
+    """
+
+    size: int
+    entries: int
+    tables_at: int
+    counts_at: int
+    counts: int
+
+
+def header(told: Header) -> bytes:
+    """The header of a disk."""
+    return _HEADER.pack(
+        b"QFI\xfb",
+        3,
+        *(0, 0),
+        CLUSTER_BITS,
+        told.size,
+        0,
+        told.entries,
+        told.tables_at,
+        told.counts_at,
+        told.counts,
+        *(0, 0),
+        *(0, 0, 0),
+        _REFCOUNT_ORDER,
+        _HEADER_SIZE,
+    )
+
+
+def read_header(head: bytes) -> Header:
+    """What the header of a disk says whose tables irons can read.
+
+    Raises:
+        ValueError: it is not a disk of irons, with why.
+    """
+    why = foreign(head)
+    if why:
+        raise ValueError(why)
+    _, _, _, _, bits, size, _, entries, tables_at, counts_at, counts, *_ = _HEADER.unpack(head[:HEAD])
+    if bits != CLUSTER_BITS:
+        raise ValueError("its clusters have another size")
+    return Header(size, entries, tables_at, counts_at, counts)
 
 
 def empty(size: int) -> bytes:
@@ -38,26 +93,11 @@ def empty(size: int) -> bytes:
     used = 3 + l1_clusters
     if used > _CLUSTER * 8 >> _REFCOUNT_ORDER:
         raise ValueError(f"{size} bytes are too many")
-    header = _HEADER.pack(
-        b"QFI\xfb",
-        3,
-        *(0, 0),
-        CLUSTER_BITS,
-        size,
-        0,
-        entries,
-        3 * _CLUSTER,
-        _CLUSTER,
-        1,
-        *(0, 0),
-        *(0, 0, 0),
-        _REFCOUNT_ORDER,
-        _HEADER_SIZE,
-    )
+    head = header(Header(size, entries, 3 * _CLUSTER, _CLUSTER, 1))
     # Clusters: header, refcount table, refcount block, table of the first level.
     return b"".join(
         (
-            header.ljust(_CLUSTER, b"\0"),
+            head.ljust(_CLUSTER, b"\0"),
             struct.pack(">Q", 2 * _CLUSTER).ljust(_CLUSTER, b"\0"),
             (struct.pack(">H", 1) * used).ljust(_CLUSTER, b"\0"),
             bytes(l1_clusters * _CLUSTER),
