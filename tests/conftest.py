@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+import pytest
 
 pytest_plugins = ["tests.parallel", "tests.machine", "tests.kinds", "tests.order", "tests.garbage"]
 
@@ -14,7 +14,16 @@ for _name in [
 ]:
     del os.environ[_name]
 
-# How long one generated case takes says more about the machine than about the code; CI's profile (hypothesis has one of
-# its own where CI is set) also draws the same cases in each run.
-settings.register_profile("unhurried", settings(), deadline=None)
-settings.load_profile("unhurried")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give generated cases no time limit, in the processes that run tests; hypothesis takes its time to import.
+
+    How long one case takes says more about the machine than about the code. CI's profile (hypothesis has one of its own
+    where CI is set) also draws the same cases in each run.
+    """
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    from hypothesis import settings
+
+    settings.register_profile("unhurried", settings(), deadline=None)
+    settings.load_profile("unhurried")

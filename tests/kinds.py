@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import is_hypothesis_test
 
 KINDS = {
     "pure": "starts no process",
@@ -54,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its kind, before tests are chosen by marks; and what draws cases, also without hypothesis' plugin."""
+    from hypothesis import is_hypothesis_test
+
     for item in items:
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("hypothesis")

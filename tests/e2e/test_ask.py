@@ -21,7 +21,7 @@ FETCH = f"until curl -sf -m 30 http://{HOST}/hello; do sleep 0.2; done"
 
 def watched(person: Person) -> bool:
     """Whether the server counts somebody as watching."""
-    transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"))
+    transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"), verify=False)
     with httpx.Client(transport=transport, base_url="http://irons", timeout=60) as client:
         return bool(client.get("/questions").raise_for_status().json()["watched"])
 

@@ -59,8 +59,11 @@ def test_failed_polls_are_survived(run_irons: Runner, fake_api: FakeApi, fault: 
     assert run_irons("start", "one", "--wait-timeout", "20").ok().out == "🟢 one is ready\n"
 
 
-def test_a_slow_server_does_not_hold_up_the_deadline(run_irons: Runner, fake_api: FakeApi) -> None:
+def test_a_slow_server_does_not_hold_up_the_deadline(
+    run_irons: Runner, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A poll that hangs ends with the wait's own time limit."""
+    monkeypatch.setattr("irons.client.following.waiting.LEAST", 0.1)
     fake_api.add("one", "stopped")
     fake_api.fail(faults.held(threading.Event()), on="GET /sandboxes/one", times=9)
     done = run_irons("start", "one", "--wait-timeout", "0.2")

@@ -98,6 +98,8 @@ def looker(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Loo
     """A refresher of a session that uses the fake API, and asks again at once where an answer fails."""
     env["IRONS_CONNECT_TIMEOUT"] = "1"
     monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
+    # The first look imports what it needs, and would be followed by a pause of forty times as long.
+    monkeypatch.setattr("irons_repl.status.refresher.SHARE", 0)
     session = ShellSession(
         PluginHost(env={"IRONS_PLUGINS": ""}), Streams(io.StringIO(), io.StringIO(), io.StringIO(), env)
     )

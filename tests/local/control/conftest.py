@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 from tests.local.control.gateway_logs import logs
 
+from irons_local.control import reserve
 from irons_local.control.api import sandboxes
 from irons_local.control.audit import ingest, log
 from irons_local.control.clients import gateways, keeper
@@ -37,3 +38,11 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for client, name in ((gateways.Gateways, "stats"),):
         monkeypatch.setattr(client, name, functools.partialmethod(getattr(client, name), within=HOUR))
     monkeypatch.setattr(listeners, "TIMES", TimesAllowed(*[HOUR] * len(TimesAllowed._fields)))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set little room aside, and look for no plugins: the one fills the memory that tests lie in, the other reads all packages."""
+    monkeypatch.setattr(reserve, "PIECE", 4096)
+    monkeypatch.setattr(reserve, "SIZE", 4096 * reserve.PIECES)
+    monkeypatch.setenv("IRONS_PLUGINS", "")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from tests.local.control.asking import tell, told
 from tests.local.control.lab import KEY, run, until
 from tests.local.control.team import is_refusal, made, team
@@ -51,8 +52,9 @@ def test_a_user_rotates_out_only_its_own_changes(tmp_path: Path) -> None:
     run(work())
 
 
-def test_what_an_admin_has_set_is_not_widened(tmp_path: Path) -> None:
+def test_what_an_admin_has_set_is_not_widened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins, mode warn, what `[ask] never` has, and answers for all sandboxes: 403 however they come, also with a dry run."""
+    monkeypatch.setattr("irons_local.control.server._HOSTS_EVERY", 0.05)
 
     async def work() -> None:
         async with team(tmp_path) as found:
