@@ -136,11 +136,15 @@ def _enter(order: VmOrder) -> dict[str, int]:
         steps = [steps[2], steps[0], steps[1]]
     owner = order["owner"] if root else [_SANDBOX_ROOT, _SANDBOX_ROOT]
     opened: dict[str, int] = {}
+    keeps = False
     for descriptor, kind in steps:
+        if kind == namespaces.NEWUSER and root and "kvm" in opened:
+            keeps = _keep_group(opened["kvm"])
         namespaces.setns(descriptor, kind)
         if kind == namespaces.NEWUSER:
             os.setresgid(0, 0, 0)
-            os.setgroups([])
+            if not keeps:
+                os.setgroups([])
             os.setresuid(0, 0, 0)
         if kind == namespaces.NEWNS:
             opened = {name: _file(path) for name, path in order["files"].items()}
@@ -148,6 +152,31 @@ def _enter(order: VmOrder) -> dict[str, int]:
                 opened["kvm"] = os.open(order["device"], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             _give(opened[qemu.DISK], owner)
     return opened
+
+
+def device_group(found: os.stat_result) -> int | None:
+    """The group by which a device is open to QEMU, which has an id of its own; None where everyone may open it, or no group but root's.
+
+    Args:
+        found: the device's status.
+    """
+    everyone, group = stat.S_IROTH | stat.S_IWOTH, stat.S_IRGRP | stat.S_IWGRP
+    if found.st_mode & everyone == everyone or found.st_mode & group != group:
+        return None
+    return found.st_gid or None
+
+
+def _keep_group(device: int) -> bool:
+    """Have the group of a device as the only one besides one's own, while one is the machine's root; gives whether one has."""
+    group = device_group(os.fstat(device))
+    if group is None:
+        return False
+    try:
+        os.setgroups([group])
+    except OSError:
+        # A root that is not the machine's may lack it; QEMU emulates then.
+        return False
+    return True
 
 
 def _file(path: str) -> int:

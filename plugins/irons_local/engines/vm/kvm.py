@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
+import stat
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import NamedTuple
 
+from irons_local.engines.vm.boot import device_group
 from irons_local.linux.userns_call import end
 
 DEVICE = Path("/dev/kvm")
@@ -81,6 +84,29 @@ def in_use(answer: object) -> KvmProbe:
     return KvmProbe(False, f"QEMU, with a user id of its own, could not open {DEVICE}")
 
 
+def closed(device: Path, *, root: bool) -> str:
+    """Why a QEMU with an id of its own cannot open a device; "" where it can.
+
+    Args:
+        device: KVM's device.
+        root: the machine's root starts QEMU, and lets it keep the group of the device. Another user cannot keep one group alone.
+    """
+    found = device.stat()
+    everyone = stat.S_IROTH | stat.S_IWOTH
+    if not stat.S_ISCHR(found.st_mode) or found.st_mode & everyone == everyone:
+        return ""
+    group = device_group(found)
+    if group is None:
+        return f"{device} is open to its owner alone, and QEMU has a user id of its own"
+    if root:
+        return ""
+    try:
+        name = grp.getgrgid(group).gr_name
+    except KeyError:
+        name = str(group)
+    return f"{device} is open to the group {name} alone, and QEMU has none of your groups: chmod 0666 {device} opens it to all"
+
+
 async def probe(qemu: str, device: Path = DEVICE) -> KvmProbe:
     """Boot the tiny guest.
 
@@ -92,6 +118,9 @@ async def probe(qemu: str, device: Path = DEVICE) -> KvmProbe:
         return KvmProbe(False, f"there is no {device}")
     if not os.access(device, os.R_OK | os.W_OK):
         return KvmProbe(False, f"{device} cannot be opened by this user")
+    why = closed(device, root=os.geteuid() == 0)
+    if why:
+        return KvmProbe(False, why)
     with tempfile.NamedTemporaryFile(prefix="irons-kvm-") as firmware:
         firmware.write(guest())
         firmware.flush()

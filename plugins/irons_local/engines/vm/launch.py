@@ -220,6 +220,8 @@ def configuration(words: list[str], *, kvm: bool, layers: int = 0, kit: bool = F
         "process": process,
         "root": {"path": str(boot.ROOTFS), "readonly": True},
         "mounts": [*mounts, usr, *files, _shown(qemu.SETTINGS, write=False), *([device] if kvm else [])],
+        # `boot` has left none but that of the device.
+        "annotations": {"run.oci.keep_original_groups": "1"} if kvm else {},
     }
 
 
