@@ -259,3 +259,22 @@ def is_allowed(seen: dict[str, Any]) -> bool:
     if seen["kind"] == "http":
         return (seen["line"], seen["host"], seen["server"], seen["upgrade"]) == (FINE, WEB, WEB_ADDRESS, "")
     return (seen["kind"], seen["server"]) == ("connect", WEB_ADDRESS)
+
+
+def at_once(attempts: dict[str, Attempt], over: str, together: int = 4) -> str:
+    """A shell script that makes the attempts, says which of them succeeded inside, and asks for a path at the end.
+
+    Args:
+        attempts: what is tried.
+        over: the path.
+        together: attempts at a time: most of them wait for an answer that must not come.
+    """
+    lines = []
+    for number, attempt in enumerate(attempts.values()):
+        lines.append(
+            f"{{ ({attempt.script}) >/tmp/said-{number} 2>&1 </dev/null;"
+            f" grep -q LEAK /tmp/said-{number} && echo 'leak {number}'; }} &"
+        )
+        if number % together == together - 1:
+            lines.append("wait")
+    return "\n".join([*lines, "wait", f"curl -s -o /dev/null -m 60 http://{WEB}{over}", "echo over", ""])

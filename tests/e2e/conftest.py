@@ -75,6 +75,7 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
         program: tuple[str, ...] = (sys.executable, "-m", "irons"),
         user: str | None = None,
         config: str = "",
+        image: bool = True,
     ) -> Person:
         home = place / f"p{next(numbers)}"
         for directory in (home, home / "run", home / ".ssh", home / ".config", home / ".config/irons"):
@@ -87,7 +88,8 @@ def make_person(lab: Lab, place: Path, image_tar: Path) -> Iterator[Callable[...
             subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
         person = Person(lab, home, program, user)
         ends.callback(person.run, "local", "uninstall", "--purge", "--yes", timeout=180)
-        person.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
+        if image:
+            person.ok("local", "image", "import", str(image_tar), "--as", "debian", timeout=300)
         return person
 
     with ends:

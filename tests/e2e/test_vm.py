@@ -18,6 +18,7 @@ import pytest
 
 from irons_local.bundle import sshd
 from irons_local.bundle.machine import VIRTUAL_DISK
+from tests.e2e import frames
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
 from tests.e2e.machines import ALL, WITHIN, end_all, inside, only_in_test_vm, run_inside, status
@@ -52,52 +53,7 @@ The gateway resets a connection that has said nothing in its time, as a guest ma
 """
 
 # What a guest's root can do to its network card that a process in a namespace sandbox cannot.
-FRAMES = r"""
-import socket, struct, time
-out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-out.bind(("eth0", 0))
-me = open("/sys/class/net/eth0/address").read().strip()
-mac, all_macs = bytes.fromhex(me.replace(":", "")), b"\xff" * 6
-def total(data):
-    data += bytes(len(data) % 2)
-    number = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while number >> 16:
-        number = (number & 0xFFFF) + (number >> 16)
-    return ~number & 0xFFFF
-def ip(protocol, source, target, payload, flags=0):
-    head = struct.pack(">BBHHHBBH4s4s", 69, 0, 20 + len(payload), 7, flags, 64, protocol, 0, source, target)
-    return head[:10] + struct.pack(">H", total(head)) + head[12:] + payload
-def udp(port, data):
-    return struct.pack(">HHHH", 4444, port, 8 + len(data), 0) + data
-def four(text):
-    return socket.inet_aton(text)
-evil, own = four("203.0.113.66"), four("10.0.2.15")
-mark = b"crafted-by-the-guest"
-frames = {
-    "spoofed": b"\x08\x00" + ip(17, four("198.51.100.77"), evil, udp(9999, mark)),
-    "broadcast": b"\x08\x00" + ip(17, own, four("255.255.255.255"), udp(9999, mark)),
-    "multicast": b"\x08\x00" + ip(17, own, four("224.0.0.251"), udp(5353, mark)),
-    "icmp": b"\x08\x00" + ip(1, own, evil, b"\x08\x00" + struct.pack(">HHH", 0, 1, 1) + mark),
-    "gre": b"\x08\x00" + ip(47, own, evil, mark),
-    "fragment": b"\x08\x00" + ip(17, own, evil, udp(9999, mark), 0x2000),
-    "last fragment": b"\x08\x00" + ip(17, own, evil, mark, 0x2001),
-    "arp": b"\x08\x06" + struct.pack(">HHBBH6s4s6s4s", 1, 2048, 6, 4, 2, mac, four("10.0.2.2"), all_macs, four("10.0.2.2")),
-    "tagged": b"\x81\x00\x00\x07\x08\x00" + ip(17, own, evil, udp(9999, mark)),
-    "advertisement": b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, 16, 58, 255) + b"\xfe\x80" + bytes(13) + b"\1" + b"\xff\2" + bytes(13) + b"\1" + b"\x86\0\0\0" + bytes(12),
-    "dhcp": b"\x08\x00" + ip(17, bytes(4), b"\xff" * 4, udp(67, b"\1\1\6\0" + bytes(296))),
-    "unknown": b"\x88\xb5" + mark,
-    "short": b"\x08\x00\x45",
-    "lying length": b"\x08\x00" + ip(17, own, evil, udp(9999, mark))[:24],
-    "oversized": b"\x08\x00" + ip(17, own, evil, udp(9999, mark * 70)),
-}
-for name, rest in frames.items():
-    for target in (all_macs, b"\x52\x55\x0a\0\2\2"):
-        try:
-            out.send(target + mac + rest)
-        except OSError as error:
-            print("not sent:", name, error)
-print("sent", len(frames))
-"""
+FRAMES = frames.program("10.0.2.15", "10.0.2.2", "52:55:0a:00:02:02")
 
 
 def check_confinement(pid: int) -> None:
@@ -281,7 +237,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         # QEMU takes one frame after the other: what passes of these is there once what was asked after them has arrived.
         asked = inside(person, "machine", f"{ASKING}allowed http://web.example.test/")
         assert '"line": "GET / HTTP/1.1"' in asked.stdout, asked
-        assert not [each for each in lab.arrivals() if "crafted-by-the-guest" in json.dumps(each)]
+        assert not [each for each in lab.arrivals() if frames.MARK in json.dumps(each)]
 
         person.ok("stop", "machine", timeout=WITHIN)
         saved = person.run("local", "image", "save", "machine")

@@ -11,7 +11,7 @@ import pytest
 
 from irons_local.gateway.http2 import frames as h2
 from tests import vm_left_out
-from tests.e2e.attempts import ATTEMPTS, BENEATH, TALK, WEB, WEB_ADDRESS, Attempt, allow, is_allowed
+from tests.e2e.attempts import ATTEMPTS, BENEATH, TALK, WEB, WEB_ADDRESS, Attempt, allow, at_once, is_allowed
 from tests.e2e.conftest import clear_policy
 from tests.e2e.lab import Lab, Person, eventually
 from tests.e2e.machines import WITHIN, end_all, inside, only_in_test_vm, run_inside
@@ -20,26 +20,10 @@ from tests.machine import Machine
 GREETING = (h2.PREFACE + h2.settings({h2.ENABLE_PUSH: 0})).decode("latin-1")
 """What the gateway itself says to an allowed HTTP/2 server, where a slow guest has not made its first request yet."""
 
-AT_ONCE = 4
-"""Attempts at a time: most of them wait for an answer that must not come."""
-
-
-def script(attempts: dict[str, Attempt], over: str) -> str:
-    """A shell script that makes the attempts, and says which of them succeeded inside."""
-    lines = []
-    for number, attempt in enumerate(attempts.values()):
-        lines.append(
-            f"{{ ({attempt.script}) >/tmp/said-{number} 2>&1 </dev/null;"
-            f" grep -q LEAK /tmp/said-{number} && echo 'leak {number}'; }} &"
-        )
-        if number % AT_ONCE == AT_ONCE - 1:
-            lines.append("wait")
-    return "\n".join([*lines, "wait", f"curl -s -o /dev/null -m 60 http://{WEB}{over}", "echo over", ""])
-
 
 def leaks(person: Person, attempts: dict[str, Attempt], over: str) -> set[str]:
     """Make the attempts in one session; gives which of them succeeded inside."""
-    done = run_inside(person, "locked", "sh", "-s", text=script(attempts, over), within=1500)
+    done = run_inside(person, "locked", "sh", "-s", text=at_once(attempts, over), within=1500)
     *told, last = done.stdout.splitlines() or [""]
     assert last == "over", done
     eventually(lambda: person.lab.arrived(kind="http", line=f"GET {over} HTTP/1.1"), what="the last request")

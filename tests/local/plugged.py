@@ -66,9 +66,16 @@ def space() -> Iterator[Space]:
             process.kill()
 
 
-def plug_in(machine: Space, instance: Space, outer: str) -> None:
-    """Do with the outer end of a veth what Incus does at the start of a container, and the container's files after it."""
-    machine.move(outer, instance, "eth0")
+def plug_in(machine: Space | None, instance: Space, outer: str) -> None:
+    """Do with the outer end of a veth what Incus does at the start of a container, and the container's files after it.
+
+    Args:
+        machine: where that end is; None for the caller's network namespace.
+        instance: who gets it.
+        outer: its name.
+    """
+    moving = ("ip", "link", "set", outer, "netns", str(instance.pid), "name", "eth0")
+    subprocess.run(machine.enter(*moving) if machine else moving, check=True, capture_output=True)
     settings: Sequence[Sequence[str]] = (
         ("addr", "add", "100.64.0.2/30", "dev", "eth0"),
         ("-6", "addr", "add", "fd64::2/64", "dev", "eth0", "nodad"),

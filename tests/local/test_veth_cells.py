@@ -153,8 +153,9 @@ def _refused(kept: Kept) -> int:
     return len([note for note in kept.heard() if "refused" in note])
 
 
-def test_ssh_is_reached_from_the_cell(plugged: Kept, host: Space) -> None:
-    """A connection to the instance's own address is made in the cell, and what it answers comes back."""
+@pytest.mark.parametrize("address", ["100.64.0.2", "127.0.0.1"])
+def test_ssh_is_reached_from_the_cell(plugged: Kept, host: Space, address: str) -> None:
+    """A connection to the instance's own address, or to the loopback that every engine's clients ask for, is made in the cell, and what it answers comes back."""
     program = "import socket\nwith socket.create_server(('', 22)) as s: print(flush=True); s.accept()[0].sendall(b'banner')"
     with space() as instance:
         plug_in(host, instance, make(plugged).name)
@@ -163,7 +164,7 @@ def test_ssh_is_reached_from_the_cell(plugged: Kept, host: Space) -> None:
             assert server.stdout is not None
             server.stdout.readline()
             with plugged.person.link() as link:
-                fd = link.request("cell.connect", cell=CELL, address="100.64.0.2", port=22).fds.pop()
+                fd = link.request("cell.connect", cell=CELL, address=address, port=22).fds.pop()
             with os.fdopen(fd, "rb", buffering=0) as file:
                 assert file.read(6) == b"banner"
 

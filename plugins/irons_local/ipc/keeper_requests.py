@@ -52,7 +52,7 @@ class ConnectCell(NamedTuple):
 
     Attributes:
         cell: the cell.
-        address: where to, as a literal.
+        address: where to, as a literal; the loopback of a cell with a veth is the machine at its other end.
         port: its TCP port.
         timeout: how many seconds it may take.
     """

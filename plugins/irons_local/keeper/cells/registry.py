@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from irons_local.cell.layout import SOCKETS, Ends, Namespaces, Ports, outer_name
+from irons_local.cell.layout import LOOPBACK4, SANDBOX4, SOCKETS, Ends, Namespaces, Ports, outer_name
 from irons_local.ipc.fields import SANDBOX_ID
 from irons_local.ipc.framing import Body, Message, RequestError, answer_of
 from irons_local.ipc.keeper_requests import (
@@ -231,8 +231,12 @@ class CellRegistry:
         running = ChildResult(self._loop, child, done, _MAKE_WITHIN)
 
     def _connect(self, ask: KeeperRequest, asked: ConnectCell) -> None:
-        spaces = self._cell(asked.cell).spaces
+        cell = self._cell(asked.cell)
+        spaces = cell.spaces
         _, address, port, within = asked
+        if cell.plugged and address == LOOPBACK4:
+            # Whoever asks means the machine's own, which is at the other end.
+            address = SANDBOX4
         child = children.fork(lambda link: children.connect(link, spaces, address, port, within))
 
         def done(message: Message | None) -> None:
