@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from irons.cli.config_template import annotated
-from irons.settings.settings import KEYS, LOCAL_KEYS, TABLES, config_path, load
+from irons.settings.keys import KEYS, LOCAL_KEYS, TABLES
+from irons.settings.settings import config_path, load
 from irons.testing import Runner
 from irons_local.config.server import ServerConfig, read_config
 from irons_local.config.synthetic_pool import POOL

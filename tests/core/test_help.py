@@ -13,7 +13,7 @@ from irons.cli.help.topics import TOPICS, topic_text
 from irons.command import GLOBAL_OPTIONS, Arg, Command, Flag, Opt
 from irons.errors import EXIT_CODES
 from irons.host import PluginHost, PluginInfo
-from irons.settings.settings import KEYS
+from irons.settings.keys import KEYS
 from irons.testing import Runner
 from irons.tree import Tree
 

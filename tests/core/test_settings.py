@@ -11,7 +11,8 @@ from irons.cli.help.topics import TOPICS
 from irons.client.backends import choose
 from irons.errors import ConfigError, NotFound
 from irons.host import PluginHost
-from irons.settings.settings import ASK_KEYS, HOSTED_URL, KEYS, LOCAL_KEYS, TABLES, config_path, home_of, load
+from irons.settings.keys import ASK_KEYS, KEYS, LOCAL_KEYS, TABLES
+from irons.settings.settings import HOSTED_URL, config_path, home_of, load
 from irons.testing import FakeApi, Runner
 
 FILE = """

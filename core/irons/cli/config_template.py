@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from irons.settings.settings import ASK_KEYS, KEYS, LOCAL_KEYS, TABLES, LocalKey
+from irons.settings.keys import ASK_KEYS, KEYS, LOCAL_KEYS, TABLES, LocalKey
 
 _WIDTH = 96
 _HEAD = """\

@@ -89,7 +89,7 @@ def sources_of(
 
 
 def _settings(host: PluginHost) -> Mapping[str, str]:
-    from irons.settings.settings import KEYS
+    from irons.settings.keys import KEYS
 
     return {
         **{name: key.help for name, key in KEYS.items()},

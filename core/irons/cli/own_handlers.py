@@ -96,7 +96,7 @@ def _settings(ctx: Context, strict: str = "") -> Iterator[SettingRow]:
         yield SettingRow(key, shown, source)
     for name, words in settings.aliases.items():
         yield SettingRow(f"aliases.{name}", words, "config")
-    from irons.settings.settings import ASK_KEYS
+    from irons.settings.keys import ASK_KEYS
 
     for name, known in ASK_KEYS.items():
         source = "config" if name in settings.ask else "default"
@@ -150,7 +150,7 @@ def config_get(ctx: Context, *, key: str) -> SettingRow:
     Raises:
         ConfigError: There is no such setting, or its value is invalid.
     """
-    from irons.settings.settings import check_key
+    from irons.settings.checking import check_key
 
     for setting in _settings(ctx, key):
         if setting.key == key:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from irons.errors import ConfigError, NotFound
 from irons.files import write_whole
-from irons.settings.settings import check, check_key, not_toml, typed
+from irons.settings.checking import check, check_key, not_toml, typed
 
 if TYPE_CHECKING:
     import tomlkit

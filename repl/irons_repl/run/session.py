@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from irons.errors import IronsError
-from irons.settings.settings import KEYS, Settings, load
+from irons.settings.keys import KEYS
+from irons.settings.settings import Settings, load
 from irons.terminal.streams import Streams
 from irons_repl.run.again import Again
 from irons_repl.run.connections import Connections

@@ -16,7 +16,7 @@ OTHERS = {
 
 def register(xsh: Any) -> tuple[str, ...]:
     """Register the variables that xonsh does not know yet, and return their names."""
-    from irons.settings.settings import KEYS
+    from irons.settings.keys import KEYS
 
     wanted = {
         key.env: (

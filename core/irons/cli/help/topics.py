@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import groupby
 
 from irons.errors import EXIT_CODES
-from irons.settings.settings import KEYS
+from irons.settings.keys import KEYS
 
 
 def _exit_codes() -> str:
