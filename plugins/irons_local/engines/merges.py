@@ -61,11 +61,11 @@ class Merges:
         self._locks = locks
         self._chains = chains
         self._task: asyncio.Task[None] | None = None
-        self._again = False
+        self._waiting: set[str] = set()
 
-    def soon(self) -> None:
-        """Look in the background which sandboxes have layers to merge, and merge them."""
-        self._again = True
+    def soon(self, sandbox: str = "") -> None:
+        """Look in the background whether a sandbox, or any of them, has layers to merge, and merge them."""
+        self._waiting |= {sandbox} if sandbox else {home.name for home in self._homes.entries()}
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name="merging layers")
 
@@ -85,15 +85,16 @@ class Merges:
             _log.warning("its layers are not merged: %s", error, extra={"sandbox": home.name})
 
     async def _work(self) -> None:
-        while self._again:
-            self._again = False
-            for home in self._homes.entries():
-                try:
-                    if not is_unfinished(home) and self._chains.is_free(home):
-                        await self._in_background(home)
-                except (EngineError, OSError) as error:
-                    # It reads the same either way, and the next time may succeed.
-                    _log.warning("its layers are not merged: %s", error, extra={"sandbox": home.name})
+        while self._waiting:
+            home = self._homes.at(self._waiting.pop())
+            try:
+                if not is_unfinished(home) and home.is_dir() and self._chains.is_free(home):
+                    await self._in_background(home)
+            except (EngineError, OSError) as error:
+                # It reads the same either way, and the next time may succeed.
+                _log.warning("its layers are not merged: %s", error, extra={"sandbox": home.name})
+            # Many sandboxes must not keep the others' requests waiting.
+            await asyncio.sleep(0)
 
     async def _in_background(self, home: Path) -> None:
         machine = Machine.read(home)

@@ -243,7 +243,7 @@ class NamespaceEngine:
                 await asyncio.to_thread(booted.keep, process, home)
             await self._halt(sandbox, home, grace)
             _log.info("stopped", extra={"sandbox": sandbox})
-        self._merges.soon()
+        self._merges.soon(sandbox)
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`."""

@@ -246,7 +246,7 @@ class VmEngine:
             await asyncio.to_thread(chain.flush, home)
             async with reserved(home), self._images.keeping():
                 kept = await self._keep(home, snapshot, name)
-            self._merges.soon()
+            self._merges.soon(sandbox)
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
             )
