@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,28 @@ def test_an_answer_that_is_not_a_rule(tmp_path: Path, said: str) -> None:
             change = (await in_json(lab, "GET", "/sandboxes/box/audit/changes"))["changes"][-1]
             assert (change["what"], change["subject"]) == ("question-answered", f"{HOST}:443")
             assert change["after"]["answer"] == said
+
+    run(work())
+
+
+@pytest.mark.parametrize("said", ["once", "no"])
+def test_an_answer_waits_for_no_reader(tmp_path: Path, said: str) -> None:
+    """What is read from the database at that time, such as a page of a long log, does not keep a connection that waits; the record is there."""
+    goes_on = threading.Event()
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            _, question = await asking(lab)
+            reading = asyncio.ensure_future(lab.store.read(lambda _: goes_on.wait(600)))
+            try:
+                answered = await in_json(lab, "POST", f"/questions/{question['id']}", json={"answer": said})
+                assert answered["answer"] == said
+                assert not reading.done()
+            finally:
+                goes_on.set()
+                await reading
+            change = (await in_json(lab, "GET", "/sandboxes/box/audit/changes"))["changes"][-1]
+            assert (change["what"], change["after"]["answer"]) == ("question-answered", said)
 
     run(work())
 

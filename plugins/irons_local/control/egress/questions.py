@@ -339,13 +339,9 @@ class QuestionDesk:
             StoreError: the database failed.
         """
         question = self._find(identity)
-        known = {} if question is None else await self._sandboxes({question.cell})
-        # Another answer may have been carried out while the sandbox was read.
-        question = self._find(identity)
-        if question is None or question.cell not in known or identity in self._answering:
+        # The first answer counts, and the second of two at once finds no question.
+        if question is None or identity in self._answering:
             raise _gone(identity)
-        sandbox = known[question.cell]
-        locked.check_scope(None if all_of else sandbox)
         is_rule = said not in ("once", "no")
         if (all_of or pattern is not None) and not is_rule:
             raise bad(f"{said} is for the connections of this question alone, and not a rule")
@@ -353,10 +349,12 @@ class QuestionDesk:
             raise bad("a set of hosts is allowed, without a pattern next to it")
         if all_of and said == "stop":
             raise bad("all sandboxes do not stop together; stop is for one")
-        # The first answer counts, and the second of two at once finds no question.
         self._answering.add(identity)
         try:
-            done = await self._do(question, sandbox, said, all_of=all_of, pattern=pattern, hosts=hosts)
+            if is_rule:
+                done = await self._put_rules(question, said, all_of=all_of, pattern=pattern, hosts=hosts)
+            else:
+                done = await self._reply(question, said)
         finally:
             self._answering.discard(identity)
         # Its worker says so too, in a moment.
@@ -370,33 +368,47 @@ class QuestionDesk:
     def _find(self, identity: str) -> CellQuestion | None:
         return next((each for asked in self._open.values() for each in asked if each.id == identity), None)
 
-    async def _do(
+    async def _reply(self, question: CellQuestion, said: Answer) -> AnswerEffect:
+        """Give an answer that is not a rule. A connection waits for it, so there is one turn of the database, not one for each step."""
+        about = question.end("")
+
+        def work(connection: sqlite3.Connection) -> StoredSandbox:
+            sandbox = sandboxes.find(connection, question.cell)
+            if sandbox is None or sandbox.id != question.cell:
+                raise _gone(question.id)
+            locked.check_scope(sandbox)
+            answer_record(about, sandbox, {"answer": said, "waited": question.waiting})(connection)
+            return sandbox
+
+        # Before it is given: a control plane that is killed leaves no answer without a record.
+        sandbox = await self._store.write(work)
+        waited = None
+        try:
+            waited = await self._workers.reply(
+                question.cell, question.host.text, question.port, said, question.since
+            )
+        finally:
+            if waited is None:
+                self._log.ended([about._replace(reason=NOT_TAKEN)])
+        if waited is None:
+            raise _gone(question.id)
+        return AnswerEffect(question, sandbox, None, waited)
+
+    async def _put_rules(
         self,
         question: CellQuestion,
-        sandbox: StoredSandbox,
         said: Answer,
         *,
         all_of: bool,
         pattern: str | None,
         hosts: RuleSet | None,
     ) -> AnswerEffect:
+        """Give an answer that is a rule, or a set of them."""
+        sandbox = (await self._sandboxes({question.cell})).get(question.cell)
+        if sandbox is None or self._find(question.id) is None:
+            raise _gone(question.id)
+        locked.check_scope(None if all_of else sandbox)
         about = question.end("")
-        if said in ("once", "no"):
-            # Before it is given: a control plane that is killed leaves no answer without a record.
-            await self._store.write(
-                answer_record(about, sandbox, {"answer": said, "waited": question.waiting})
-            )
-            waited = None
-            try:
-                waited = await self._workers.reply(
-                    question.cell, question.host.text, question.port, said, question.since
-                )
-            finally:
-                if waited is None:
-                    self._log.ended([about._replace(reason=NOT_TAKEN)])
-            if waited is None:
-                raise _gone(question.id)
-            return AnswerEffect(question, sandbox, None, waited)
         body: dict[str, Any] = {"domain": _covering(pattern, question).text}
         if hosts is not None:
             body = {"domains": list(hosts.patterns), "note": hosts.note}
