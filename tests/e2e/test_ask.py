@@ -19,11 +19,25 @@ AGENTS = "web.example.test"
 FETCH = f"until curl -sf -m 30 http://{HOST}/hello; do sleep 0.2; done"
 
 
-def watched(person: Person) -> bool:
+PROGRAMS = {
+    "curl.example.test": "curl -s -m 60 http://curl.example.test/",
+    "shell.example.test": "(exec 3<>/dev/tcp/shell.example.test/80; "
+    r'printf "GET / HTTP/1.1\r\nHost: shell.example.test\r\n\r\n" >&3; sleep 60 <&3; :)',
+    "liar.example.test": r'(exec -a "$(printf "\033[2Jirons: allowed")" curl -s -m 60 http://liar.example.test/)',
+}
+SHOWN = {
+    "curl.example.test": "curl -s -m 60 http://curl.example.test/",
+    "shell.example.test": "sleep 60",
+    "liar.example.test": r"\x1b[2Jirons: allowed -s -m 60 http://liar.example.test/",
+}
+"""What is shown of the programs: of a shell and its child that both have the connection, the child."""
+
+
+def watched(person: Person, **query: int) -> bool:
     """Whether the server counts somebody as watching."""
     transport = httpx.HTTPTransport(uds=str(person.home / "run/irons/api.sock"), verify=False)
     with httpx.Client(transport=transport, base_url="http://irons", timeout=60) as client:
-        return bool(client.get("/questions").raise_for_status().json()["watched"])
+        return bool(client.get("/questions", params=query).raise_for_status().json()["watched"])
 
 
 def test_a_program_waits_for_a_person(person: Person, sandbox: str) -> None:
@@ -51,6 +65,28 @@ def test_a_program_waits_for_a_person(person: Person, sandbox: str) -> None:
     changes = json.loads(person.ok("audit", "changes", sandbox, "-o", "json"))
     (answered,) = [each for each in changes if each["what"] == "question-answered"]
     assert answered["after"]["answer"] == "always"
+
+
+def test_the_program_that_waits_is_shown(person: Person, sandbox: str) -> None:
+    """Each question gets the words of its program, and its number inside; what a sandbox makes of them has no control characters."""
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    tries = " & ".join(f"(while :; do {each}; sleep 0.2; done) 2>/dev/null" for each in PROGRAMS.values())
+    found: dict[str, tuple[str, int]] = {}
+
+    def known() -> bool:
+        # As a person who has just pressed a key.
+        assert watched(person, watch=1, idle=0)
+        for each in json.loads(person.ok("ask", "--list", "-o", "json")):
+            if each["program"] == SHOWN[each["host"]]:
+                found[each["host"]] = (each["program"], each["pid"])
+        return len(found) == len(PROGRAMS)
+
+    eventually(lambda: watched(person, watch=1, idle=0))
+    with person.start("exec", sandbox, "--", "bash", "-c", tries, stdout=subprocess.DEVNULL) as programs:
+        eventually(known, within=300)
+        ids = person.inside(sandbox, "cat /proc/sys/kernel/pid_max").stdout
+        assert all(1 < pid < int(ids) for _, pid in found.values())
+        programs.kill()
 
 
 def test_the_agent_asks_before_it_tries(person: Person, sandbox: str) -> None:
