@@ -1,9 +1,10 @@
 """How soon a question is on the screen, an answer is at the program, and a refusal comes where no one watches.
 
-    python -m bench.ask [--questions N] [--refusals N] [--flood N]
+    python -m bench.ask [--questions N] [--refusals N] [--flood N] [--programs N]
 
 The screen is `irons ask --stay` in a pseudo-terminal, the answer is a key pressed there, and the connections are made in the sandboxes' networks;
-all are timed by one clock. Refusals are those of two sandboxes by turns, one in mode `ask`, one in `deny`. Last, one sandbox tries ever more
+all are timed by one clock. Refusals are those of two sandboxes by turns, one in mode `ask`, one in `deny`. The program behind a question is that of one
+connection, asked of the keeper again and again. Last, one sandbox tries ever more
 hosts while another one's questions come and its allowed requests go on. Ends with 1 where a bar is missed.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import os
 import pty
 import select
+import socket
 import statistics
 import subprocess
 import sys
@@ -20,9 +22,14 @@ import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from bench.lab.measure import Spread, connect, verdict
 from bench.lab.stage import Stage, stage
+
+from irons_local.ipc.keeper_requests import FindProgram
+from irons_local.ipc.link import Link
+from irons_local.ipc.messages import call_of
 
 ASKING, DENYING, FLOODING = "bench-ask", "bench-deny", "bench-flood"
 PORT = 80
@@ -188,6 +195,51 @@ def refusals(on: Stage, count: int) -> bool:
     return verdict("no one watches: refusal longer than in deny at p50", longer, 1.0, unit=" ms")
 
 
+def programs(on: Stage, count: int) -> bool:
+    """From the control plane's request to the program that holds a connection in a sandbox."""
+    holds = f"while :; do exec 3<>/dev/tcp/{ALLOWED}/{PORT}; sleep 5; done"
+    took: list[float] = []
+    with on.person.start("exec", ASKING, "--", "bash", "-c", holds) as process:
+        ends = _ends(on.init_of(ASKING))
+        with Link.to(on.person.home / "run/irons/keeper.sock", WITHIN) as keeper:
+            cell, deadline = on.status(ASKING)["id"], time.monotonic() + 10 * WITHIN
+            while len(took) < count and time.monotonic() < deadline:
+                op, fields = call_of(FindProgram(cell, *ends))
+                began = time.monotonic()
+                found = keeper.request(op, **fields).body
+                if found.get("program") == "sleep 5":
+                    took.append((time.monotonic() - began) * 1000)
+                else:
+                    # The gateway has given the connection up.
+                    ends = _ends(on.init_of(ASKING))
+        process.kill()
+    if len(took) < count:
+        raise SystemExit(f"{len(took)} of {count} programs were found")
+    spread = Spread.of(took)
+    print(
+        f"\nprogram behind a question, ms: p50 {spread.median:.1f}, p99 {spread.p99:.1f}, max {spread.most:.1f}"
+    )
+    return verdict("request to program at p50", spread.median, 20.0, unit=" ms")
+
+
+def _ends(process: int) -> tuple[str, int, str, int]:
+    """The two ends of a connection that a sandbox has to `PORT`."""
+    deadline = time.monotonic() + WITHIN
+    while time.monotonic() < deadline:
+        rows = [line.split() for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]]
+        found = [[part.split(":") for part in row[1:3]] for row in rows if row[9] != "0"]
+        for (own, port), (peer, peer_port) in found:
+            if int(peer_port, 16) == PORT:
+                return _literal(own), int(port, 16), _literal(peer), PORT
+        time.sleep(0.05)
+    raise SystemExit("the sandbox has no connection")
+
+
+def _literal(text: str) -> str:
+    """An IPv4 address as /proc has it."""
+    return socket.inet_ntoa(int(text, 16).to_bytes(4, sys.byteorder))
+
+
 def flooded(on: Stage, count: int) -> bool:
     """One sandbox tries ever more hosts, while another one's question is asked and its allowed requests go on."""
     names = [f"f{number}.example.test" for number in range(200)]
@@ -243,12 +295,18 @@ def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--questions", type=int, default=200, help="questions one by one (default: 200)")
     words.add_argument("--refusals", type=int, default=500, help="refusals of each mode (default: 500)")
+    words.add_argument("--programs", type=int, default=200, help="programs looked up (default: 200)")
     words.add_argument("--flood", type=int, default=10_000, help="connections of the flood (default: 10000)")
     given = words.parse_args()
     with stage() as on:
         for name, mode in ((ASKING, "ask"), (DENYING, "deny"), (FLOODING, "ask")):
             on.person.ok("create", name, "--mode", mode, "--allow", ALLOWED, timeout=300)
-        met = [refusals(on, given.refusals), questions(on, given.questions), flooded(on, given.flood)]
+        met = [
+            refusals(on, given.refusals),
+            questions(on, given.questions),
+            programs(on, given.programs),
+            flooded(on, given.flood),
+        ]
     return 0 if all(met) else 1
 
 

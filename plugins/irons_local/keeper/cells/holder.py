@@ -25,7 +25,7 @@ from irons_local.linux import namespaces
 WITHIN: Final = 1.0
 """Seconds after which the child ends itself."""
 _LOOKS: Final = 0.25
-"""Seconds for which it looks through processes and their descriptors: of a sandbox with very many, the answer is that it is not known."""
+"""Seconds of processor time for which it looks through processes and their descriptors: of a sandbox with very many, the program is not known."""
 _MOST: Final = 512
 """Bytes of a program's words."""
 _STATUS: Final = 4096
@@ -38,11 +38,11 @@ class _Clock:
     """When to give up."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._end = time.process_time() + seconds
 
     def check(self) -> None:
         """Raise `TimeoutError` once it is that late."""
-        if time.monotonic() > self._end:
+        if time.process_time() > self._end:
             raise TimeoutError
 
 
@@ -98,8 +98,7 @@ def _look(cell: Namespaces, ends: Ends, parent: int) -> Body:
     pids = _pids(clock)
     if not _confine(pids, outer, net, parent, clock):
         return {}
-    for pid in pids:
-        clock.check()
+    for pid in _inside(pids, net, clock):
         with suppress(OSError), _process(pid) as process:
             if _is_in(process, net) and _holds(process, f"socket:[{inode}]", clock):
                 return _described(process)
@@ -115,6 +114,20 @@ def _pids(clock: _Clock) -> Sequence[str]:
             if each.name.isdecimal():
                 found.append(each.name)
     return sorted(found, key=int, reverse=True)
+
+
+def _inside(pids: Sequence[str], net: _Space, clock: _Clock) -> Iterator[str]:
+    """Those of the processes that are in a network namespace, or were a moment ago."""
+    name = f"net:[{net.inode}]"
+    for pid in pids:
+        clock.check()
+        # Most are the machine's, of which this is refused.
+        try:
+            found = os.readlink(f"/{pid}/ns/net")  # noqa: PTH115 (a path is an object for each of very many)
+        except OSError:
+            continue
+        if found == name:
+            yield pid
 
 
 @contextmanager
@@ -133,8 +146,7 @@ def _is_in(process: int, net: _Space) -> bool:
 
 def _confine(pids: Sequence[str], outer: _Space, net: _Space, parent: int, clock: _Clock) -> bool:
     """Enter the sandbox's user namespace, and keep two rights over it; False where no process is in one."""
-    for pid in pids:
-        clock.check()
+    for pid in _inside(pids, net, clock):
         with suppress(OSError), _process(pid) as process:
             if not _is_in(process, net):
                 continue
