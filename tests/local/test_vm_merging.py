@@ -342,3 +342,69 @@ def test_a_qemu_with_another_chain_is_left_alone(tmp_path: Path) -> None:
     with guest.running():
         asyncio.run(run())
     _right(guest, 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"query-block": 7},
+        {"query-block": [7, None, {"inserted": {"node-name": "root", "file": "json:" + "[" * 9000}}]},
+        {
+            "query-block": [{"inserted": {"node-name": "root", "file": "json:{}"}}],
+            "query-named-block-nodes": "x",
+        },
+    ],
+)
+def test_nonsense_of_qemu_ends_a_merge_in_one_line(tmp_path: Path, said: dict[str, object]) -> None:
+    """Whatever a QEMU that someone broke out into says of its disks, the machine's record keeps the layers that it has."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {}}\n')
+        while line := await reader.readline():
+            told = said.get(json.loads(line)["execute"], {"fdset-id": 1})
+            writer.write(json.dumps({"return": told}).encode() + b"\n")
+        writer.close()
+
+    async def run() -> None:
+        with qmp.listening(tmp_path / "qmp") as listener:
+            server = await asyncio.start_unix_server(answer, sock=listener.dup())
+            with pytest.raises(qmp.QmpError, match="which disks"):
+                await swap.swap(tmp_path / "qmp", tmp_path / "disk", "ly_x", 2, 0, 2)
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_what_qemu_was_given_may_be_called_anything(tmp_path: Path) -> None:
+    """A QEMU that gives its files names of thousands of digits ends nothing but its own merge."""
+    long = "/dev/fdset/" + "9" * 5000
+    base = {"driver": "raw", "file": {"filename": "base"}}
+    names = {long: "a", "two": "b", "base": "c"}
+    chained = {"file": {"filename": "two"}, "backing": {"file": {"filename": long}, "backing": base}}
+    nodes = [
+        {"file": path, "drv": drv, "node-name": name}
+        for path, name in names.items()
+        for drv in ("file", "raw")
+    ]
+    replies = {
+        "query-block": [{"inserted": {"node-name": "root", "file": f"json:{json.dumps(chained)}"}}],
+        "query-named-block-nodes": nodes,
+    }
+    (tmp_path / "disk").touch()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {}}\n')
+        while line := await reader.readline():
+            told = replies.get(json.loads(line)["execute"], {"fdset-id": 1})
+            writer.write(json.dumps({"return": told}).encode() + b"\n")
+        writer.close()
+
+    async def run() -> bool:
+        with qmp.listening(tmp_path / "qmp") as listener:
+            server = await asyncio.start_unix_server(answer, sock=listener.dup())
+            try:
+                return await swap.swap(tmp_path / "qmp", tmp_path / "disk", "ly_x", 1, 0, 1)
+            finally:
+                server.close()
+
+    assert asyncio.run(run())

@@ -46,6 +46,9 @@ MACHINE = "debian-vm"
 _UNPACK = "irons_local.images.inside.unpack:unpack"
 _PACK = "irons_local.images.inside.pack:pack"
 _LOCK = ".lock"
+_BUSY_WITHIN = 5.0
+"""Seconds within which someone else is done with a sandbox for a moment, such as with naming a merged layer."""
+
 _USE_LOCK = ".use-lock"
 
 
@@ -327,7 +330,7 @@ class Images:
             )
         if not (home / "upper").is_dir() and not (home / saving.NEXT).is_dir():
             raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
-        async with Machine.held(home):
+        async with Machine.held(home, _BUSY_WITHIN):
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             async with self.keeping():

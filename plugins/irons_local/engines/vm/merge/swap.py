@@ -21,6 +21,7 @@ SWAPPED_WITHIN = 120.0
 _JSON = "json:"
 _DEEPEST = 300
 _FDSET = "/dev/fdset/"
+_DIGITS = 10
 
 
 class _Node(NamedTuple):
@@ -144,6 +145,7 @@ async def _hand(monitor: qmp.Monitor, disk: Path) -> str:
 async def _forget(monitor: qmp.Monitor, place: str) -> None:
     """Have QEMU close a descriptor that it was given, if that is what it had a disk by."""
     number = place.removeprefix(_FDSET)
-    if number != place and number.isascii() and number.isdigit():
+    # Whoever broke out of QEMU says what it is called.
+    if number != place and number.isascii() and number.isdigit() and len(number) < _DIGITS:
         with contextlib.suppress(qmp.QmpError):
             await monitor.execute("remove-fd", fdset_id=int(number))
