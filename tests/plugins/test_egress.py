@@ -17,13 +17,6 @@ from irons_plugins.egress.views import left
 from irons_policy.ends import read_end
 
 
-@pytest.fixture
-def own(own_api: FakeApi) -> FakeApi:
-    """A server of irons' own kind with one sandbox."""
-    own_api.add("one")
-    return own_api
-
-
 def patterns(api: FakeApi) -> list[tuple[str, str]]:
     """Return the account's rules as list and pattern."""
     return [(rule["list"], rule["pattern"]) for rule in api.rules]
