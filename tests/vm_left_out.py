@@ -25,7 +25,7 @@ ATTACKS: Mapping[str, str] = {
     "what_users_share_is_not_used_up": "inotify instances and terminals are those of its own kernel",
     "memory_is_limited_where_it_can_be": "a machine has 256 MiB at least; `test_vm` fills its memory",
     "the_disk_is_limited_where_it_can_be": "its disk has a size on every host; `test_vm` fills it",
-    "carried_authorities_come_and_go": "a machine cannot be saved as an image, and the check reaches into the namespace engine",
+    "carried_authorities_come_and_go": "the check reaches into the namespace engine",
     "what_froze_itself_is_destroyed": "it freezes nothing but its own processes, and QEMU is ended from outside",
 }
 """Of the attacks on the host (`tests.local.engine_attacks.ATTACKS`)."""

@@ -240,9 +240,12 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         assert not [each for each in lab.arrivals() if frames.MARK in json.dumps(each)]
 
         person.ok("stop", "machine", timeout=WITHIN)
-        saved = person.run("local", "image", "save", "machine")
-        assert (saved.returncode, "cannot be saved" in saved.stderr) == (5, True)
-        assert "irons snapshot create" in saved.stderr
+        person.ok("local", "image", "save", "machine", "--as", "prepared", timeout=WITHIN)
+        images = json.loads(person.ok("local", "image", "list", "-o", "json"))
+        assert {each["name"]: each["kind"] for each in images}["prepared"] == "disk"
+        refused = person.run("create", "files", "--image", "prepared", timeout=WITHIN)
+        assert (refused.returncode, "the disk of a virtual machine" in refused.stderr) == (1, True), refused
+        person.ok("local", "image", "remove", "prepared")
         assert not Path(f"/proc/{pid}").exists()
         person.ok("start", "machine", timeout=WITHIN)
         assert inside(person, "machine", "cat kept").stdout == "kept\n"

@@ -83,6 +83,18 @@ def check_restart(person: Person) -> None:
     person.ok("stop", "little", timeout=WITHIN)
 
 
+def check_saved(person: Person) -> None:
+    """Saved as an image, it makes another machine with its files, which is judged by its own rules."""
+    person.ok("local", "image", "save", "little", "--as", "prepared", timeout=WITHIN)
+    words = ("create", "other", "--engine", "vm", "--image", "prepared", "--memory", "256M", "--mode", "deny")
+    person.ok(*words, "--wait-timeout", f"{WITHIN}s", timeout=WITHIN)
+    assert status(person, "other")["image"] == "prepared"
+    done = inside(person, "other", "cat /root/kept; hostname; wget -O - http://web.example.test/ 2>&1")
+    assert done.stdout.splitlines()[:2] == ["kept", "other"], done
+    assert "403" in done.stdout, done
+    person.ok("local", "image", "remove", "prepared")
+
+
 @pytest.mark.vm
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("person", [ROOT, "user"], indirect=True)
@@ -112,9 +124,11 @@ def test_a_containers_archive_is_a_virtual_machine(
         check_egress(person)
         if ALL:
             check_restart(person)
+            check_saved(person)
     finally:
         tiny.unlink()
         for each in json.loads(person.ok("list", "-o", "json")):
             person.ok("destroy", each["name"], "--force", timeout=180)
-        person.run("local", "image", "remove", "tiny", timeout=180)
+        for name in ("prepared", "tiny"):
+            person.run("local", "image", "remove", name, timeout=180)
         end_all(person)

@@ -29,6 +29,7 @@ ALONE: dict[str, Sequence[str]] = {
     "engine's forkserver and boot": ("-m", "irons_local.engines.namespace.forkserver", "99"),
     "boot of a virtual machine": ("-m", "irons_local.engines.vm.boot"),
     "take the kernel of machines": ("-m", INSIDE, "a", "irons_local.images.bootable.kernel_kit:take"),
+    "export a machine's disk": ("-m", INSIDE, "a", "irons_local.engines.vm.saved.whole:write"),
     "make a machine's disk": ("-m", INSIDE, "a", "irons_local.images.bootable.disk:make"),
     "amend": ("-m", "irons_local.engines.namespace.amend"),
     "announce": ("-m", "irons_local.engines.namespace.announce"),

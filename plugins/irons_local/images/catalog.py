@@ -22,6 +22,7 @@ from typing import Any
 from irons_local.bundle.machine import Machine
 from irons_local.errors import EngineError
 from irons_local.images import saving
+from irons_local.images.drafts import drafted
 from irons_local.images.layers import Layers
 from irons_local.images.locks import locked, locked_now
 from irons_local.images.record import ROOTFS, Image, check_name
@@ -129,8 +130,14 @@ class Images:
         """The directories that an image's files are in, topmost first.
 
         Raises:
-            EngineError: one of them is gone.
+            EngineError: one of them is gone, or it is the disk of a virtual machine.
         """
+        if image.disk:
+            raise EngineError(
+                "image",
+                f"the image {image.name} is the disk of a virtual machine, of which no file is read here",
+                "create --engine vm --image starts another machine from it",
+            )
         base = self.by_id(image.base) if image.base else image
         return [*self.layers.trees(image.layers), base.rootfs]
 
@@ -279,23 +286,14 @@ class Images:
         Raises:
             EngineError: there is none of that name, or the archive cannot be written.
         """
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            archive = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise EngineError("input", f"{path.parent}: {error.strerror}") from error
-        try:
+        with drafted(path) as archive:
             await self.export_to(name, archive, progress=progress)
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(archive)
 
     async def export_to(self, name: str, archive: int, *, progress: Progress = unheard) -> None:
         """`export` to an open file, which the caller closes."""
         image = self.named(name)
+        if image.disk:
+            self.lower(image)
         request: dict[str, Any] = {"archive": archive, "size": image.size, "without_keys": False}
         if image.layers:
             layers = [str(path) for path in self.lower(image)]
@@ -310,7 +308,7 @@ class Images:
             os.close(rootfs)
 
     async def save(self, sandbox: str, name: str, *, progress: Progress = unheard) -> Image:
-        """Make an image of a stopped sandbox of the `namespace` engine, without host keys and authorized keys.
+        """Make an image of a stopped sandbox of the `namespace` engine, without host keys and authorized keys; see also `engines.vm.saved`.
 
         Args:
             sandbox: its id.
@@ -322,12 +320,6 @@ class Images:
         """
         check_name(name)
         home = self._sandboxes / sandbox
-        if Machine.is_virtual(home):
-            raise EngineError(
-                "state",
-                "it is a virtual machine, and those cannot be saved as images yet",
-                "irons snapshot create keeps its files, and irons create NEW --from SNAP starts another one from them",
-            )
         if not (home / "upper").is_dir() and not (home / saving.NEXT).is_dir():
             raise EngineError("absent", f"there is no sandbox {sandbox} of this engine")
         async with Machine.held(home, _BUSY_WITHIN):
@@ -436,7 +428,9 @@ class Images:
         named = {image.id for image in self.listed()}
         images = {image.id: image for image in self._all()}
         kept = {each for each in images if each in named or each in references}
-        kept |= {images[each].base for each in kept}
+        for _ in range(2):
+            # A disk is over an image that may itself have layers over another one.
+            kept |= {images[each].base for each in kept & images.keys()}
         for each in images.keys() - kept:
             await self._discard(images[each])
         layers = {layer for each in kept & images.keys() for layer in images[each].layers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irons_local.errors import EngineError
-from irons_local.images.catalog import Images
+from irons_local.images.catalog import Image, Images
 from irons_local.images.snapshots import Snapshot
 
 
@@ -14,6 +14,29 @@ async def usable(images: Images, snapshot: str) -> Snapshot:
         EngineError: its record or a layer is gone or damaged.
     """
     origin = images.snapshots.read(snapshot)
+    return await _whole(
+        images,
+        origin,
+        f"the snapshot {origin.name or origin.id}",
+        "irons local status shows what else uses that layer; bring its files back from a backup, or remove the snapshot",
+    )
+
+
+async def of_disk(images: Images, image: Image) -> Snapshot | None:
+    """What a machine starts from whose image is a disk, as a snapshot has it; None of an image of files.
+
+    Raises:
+        EngineError: a layer, or the image below it, is gone or damaged.
+    """
+    if not image.disk:
+        return None
+    origin = Snapshot("", image.name, "", image.base, image.name, layers=image.layers, disk=image.disk)
+    return await _whole(
+        images, origin, f"the image {image.name}", "bring its files back from a backup, or remove the image"
+    )
+
+
+async def _whole(images: Images, origin: Snapshot, what: str, hint: str) -> Snapshot:
     try:
         image = images.by_id(origin.image)
         layers = (*origin.layers, *image.layers)
@@ -22,8 +45,8 @@ async def usable(images: Images, snapshot: str) -> Snapshot:
     except EngineError as error:
         raise EngineError(
             "image",
-            f"the snapshot {origin.name or origin.id} is damaged: {error.message}",
-            "irons local status shows what else uses that layer; bring its files back from a backup, or remove the snapshot",
+            f"{what} is damaged: {error.message}",
+            hint,
         ) from error
     return origin
 

@@ -18,8 +18,8 @@ from irons_local.times import now
 ROOTFS = "rootfs"
 _FILE = "image.json"
 _NAME_AT_MOST = 64
-_VERSION = 2
-"""Of a record that an irons without layers must refuse. One that it can read has no number, and no key that is not needed."""
+_VERSION, _LAYERED = 3, 2
+"""Of a record that an irons without disks, or without layers, must refuse. One that it can read has no number, and no key that is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Image:
         may_sudo: whether that one may become root by sudo.
         config: how its programs are run.
         digest: `sha256:…` of the manifest it was pulled by; "" where it came from elsewhere.
+        disk: bytes of the disk of a virtual machine, where the layers are what it has beyond that of the image `base`; 0 of an image of files.
     """
 
     id: str
@@ -60,12 +61,18 @@ class Image:
     redirects: bool = False
     may_sudo: bool = True
     digest: str = ""
+    disk: int = 0
     config: ImageConfig = EMPTY
 
     @property
     def rootfs(self) -> Path:
         """The directory that holds its files."""
         return self.home / ROOTFS
+
+    @property
+    def kind(self) -> str:
+        """What it consists of, for people."""
+        return "disk" if self.disk else "files"
 
     @property
     def user(self) -> str:
@@ -160,7 +167,8 @@ class Image:
             "home"
         }
         body = {key: value for key, value in asdict(self).items() if key in needed}
-        body |= {"version": _VERSION} if self.layers else {}
+        if self.disk or self.layers:
+            body["version"] = _VERSION if self.disk else _LAYERED
         write_whole(home / _FILE, json.dumps(body), durable=True, parents=False)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from irons.client.models.server import ImageInfo
 from irons.errors import Conflict, IronsError, LocalError, NotFound, UsageError
+from irons_local.bundle.machine import Machine
+from irons_local.engines.vm.saved import exporting, saving
 from irons_local.errors import EngineError
 from irons_local.images.bootable import store
 from irons_local.images.catalog import DEFAULT, MACHINE, Image, Images
@@ -102,7 +104,15 @@ def pull_missing(ctx: Context, name: str) -> None:
 
 def export_image(ctx: Context, *, file: str, name: str) -> None:
     """Write an image to a file."""
-    _do(ctx, lambda images, told: images.export(name, Path(file), progress=told))
+
+    async def exported(images: Images, told: Progress) -> None:
+        image, path = images.named(name), Path(file)
+        if image.disk:
+            await exporting.export(images, image, path, told)
+        else:
+            await images.export(name, path, progress=told)
+
+    _do(ctx, exported)
 
 
 def save(ctx: Context, *, name: str, image: str | None) -> ImageInfo:
@@ -112,7 +122,11 @@ def save(ctx: Context, *, name: str, image: str | None) -> ImageInfo:
     if sandbox.status != "stopped":
         raise Conflict(f"sandbox {name} is {sandbox.status}", hint=f"irons stop {name} first")
     called = image or name
-    return _row(_do(ctx, lambda images, told: images.save(sandbox.id, called, progress=told)))
+    home = paths_of(ctx.settings).sandboxes / sandbox.id
+    if not Machine.is_virtual(home):
+        return _row(_do(ctx, lambda images, told: images.save(sandbox.id, called, progress=told)))
+    ctx.progress(f"irons: {called} has all that is on the disk of {name}, keys that were put into files too")
+    return _row(_do(ctx, lambda images, _: saving.save(images, home, called)))
 
 
 def remove(ctx: Context, *, name: str) -> None:
@@ -160,4 +174,4 @@ def _row(image: Image, size: int | None = None) -> ImageInfo:
     # The layers of one that was saved just now are counted later.
     size = size if image.layers else image.size
     created = datetime.fromtimestamp(image.created_at / 1e6, UTC)
-    return ImageInfo(image.name, created, size, image.os, image.source, image.digest)
+    return ImageInfo(image.name, created, size, image.os, image.source, image.digest, image.kind)

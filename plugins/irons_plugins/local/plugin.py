@@ -177,6 +177,7 @@ _IMAGE_ROWS = View(
         Column("created_at", "created"),
         Column("size", text=f"{_HANDLERS}:bytes_text"),
         Column("source"),
+        Column("kind"),
     ),
     empty="There are no images yet.",
 )
@@ -268,7 +269,7 @@ _IMAGE = [
     ),
     Command(
         ("local", "image", "save"),
-        "Make an image of a stopped sandbox, without its keys.",
+        "Make an image of a stopped sandbox.",
         f"{_IMAGES}:save",
         (
             Arg("name", "The sandbox.", kind="sandbox"),
@@ -276,6 +277,7 @@ _IMAGE = [
         ),
         pace="waiting",
         view=_IMAGE_ROWS,
+        about="Its keys are left out, but for those in the files of a virtual machine, of which the image is the whole disk.",
         examples=("irons local image save my-sandbox --as prepared",),
         exits=(3, 5),
     ),

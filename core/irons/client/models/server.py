@@ -41,6 +41,7 @@ class ImageInfo(NamedTuple):
         os: The system in it.
         source: What it was made of.
         digest: The digest at the registry that it was pulled from; empty where it was not, or the server does not say.
+        kind: `files`, or `disk` where it is the disk of a virtual machine; empty where the server does not say.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ImageInfo(NamedTuple):
     os: str = ""
     source: str = ""
     digest: str = ""
+    kind: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> ImageInfo:
@@ -60,6 +62,7 @@ class ImageInfo(NamedTuple):
             whole_of(get("size")),
             text_of(get("os")),
             text_of(get("source")),
+            kind=text_of(get("kind")),
         )
 
 

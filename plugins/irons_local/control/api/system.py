@@ -175,6 +175,7 @@ async def list_images(call: ApiCall) -> Mapping[str, Any]:
                 "size": images.size(image),
                 "os": image.os,
                 "source": image.source,
+                "kind": image.kind,
             }
             for image in found
         ]
@@ -200,6 +201,7 @@ ROUTES = (
                             "size": {"type": ["integer", "null"]},
                             "os": _TEXT,
                             "source": _TEXT,
+                            "kind": {"type": "string", "enum": ["files", "disk"]},
                         },
                     },
                 }

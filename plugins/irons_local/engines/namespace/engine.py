@@ -120,6 +120,8 @@ class NamespaceEngine:
                     if origin is None
                     else self._images.by_id(origin.image)
                 )
+                if image.disk:
+                    self._images.lower(image)
                 if spec.entrypoint:
                     entrypoint.check(image.config, f"the image {image.name}")
                 kit = await self._kit_for(image, progress)

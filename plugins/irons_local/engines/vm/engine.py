@@ -128,7 +128,11 @@ class VmEngine:
             wanted = "" if spec.snapshot else (await self._image(spec.image, progress)).id
             await kernel_kits.prepare(self._images, progress)
             async with self._images.keeping():
-                origin = await origins.usable(self._images, spec.snapshot) if spec.snapshot else None
+                origin = (
+                    await origins.usable(self._images, spec.snapshot)
+                    if spec.snapshot
+                    else await origins.of_disk(self._images, self._images.by_id(wanted))
+                )
                 image = self._images.by_id(wanted if origin is None else origin.image)
                 bootable = await store.ensure(self._images, image, progress)
                 size = limits.disk_of(given, bootable.size, 0 if origin is None else origin.disk)
@@ -140,10 +144,10 @@ class VmEngine:
                 host_key = await self._lay_out(spec, machine, authorized)
             _log.info(
                 "laid out from %s",
-                f"the image {image.name}" if origin is None else f"the snapshot {origin.name or origin.id}",
+                f"the snapshot {spec.snapshot}" if spec.snapshot else f"the image {machine.image_name}",
                 extra={"sandbox": spec.id},
             )
-            return Made(image.username, (host_key,), image.name)
+            return Made(image.username, (host_key,), machine.image_name)
 
     async def _image(self, name: str, progress: Progress) -> Image:
         """The image of that name; the default one is built where there is none."""

@@ -25,14 +25,14 @@ def make(request: dict[str, Any], say: Say) -> dict[str, Any]:
 
     Args:
         request: descriptors: `rootfs` of the directory, and `disk`, the file to write; `room`, bytes beyond the files, where these are
-            not to grow.
+            not to grow; `what` it is of, for people.
         say: called with the progress.
 
     Raises:
         EngineError: mke2fs is not there, or failed.
     """
     rootfs, disk = request["rootfs"], request["disk"]
-    say("making the disk", None)
+    say(f"making the disk of {request.get('what', 'the image')}", None)
     size = _size(rootfs, request.get("room", _ROOM))
     _make_file_system(rootfs, disk, size)
     return {"size": size}

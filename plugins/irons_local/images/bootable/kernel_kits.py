@@ -176,7 +176,7 @@ async def _make(images: Images, image: Image, progress: Progress) -> None:
             made = await call("b", _TAKE, {**request, "give": given}, fds=(rootfs, *given))
             wanted = {"rootfs": rootfs, "kit": tree, "more": _MORE}
             found = await call("b", _COLLECT, wanted, fds=(rootfs, tree))
-            wanted = {"rootfs": tree, "disk": disk, "room": _ROOM}
+            wanted = {"rootfs": tree, "disk": disk, "room": _ROOM, "what": "the kernel kit"}
             await call("b", _DISK, wanted, fds=(tree, disk), progress=progress)
             await asyncio.to_thread(syscalls.syncfs, tree)
         await remove_tree(draft / _TREE)

@@ -67,6 +67,17 @@ class _Made(NamedTuple):
             return None
 
 
+def disk_of(image: Image) -> Path:
+    """The file system that machines of an image start from.
+
+    Raises:
+        EngineError: it was not made yet, or is damaged.
+    """
+    if _Made.read(image) is None:
+        raise EngineError("image", f"the disk of the image {image.name or image.id} is gone")
+    return image.home / _DIRECTORY / _DISK
+
+
 async def ensure(images: Images, image: Image, progress: Progress = unheard) -> Bootable:
     """What a machine of an image boots from, made where it is not there; the image must be kept while it runs.
 
