@@ -14,7 +14,7 @@ from tests.local.people import CELL_NEEDS, Kept, eventually, keeping, ordinary_p
 from tests.local.plugged import Space, plug_in, space, unplug
 from tests.machine import Machine
 
-from irons_local.cell import layout
+from irons_local.cell import layout, veth
 from irons_local.ipc.framing import RequestError
 from irons_local.linux.namespaces import started
 
@@ -49,16 +49,15 @@ def plugged(host: Space, machine: Machine) -> Iterator[Kept]:
         inside = replace(person, prefix=tuple(host.enter()))
         with keeping(inside, machine=machine) as kept:
             yield kept
-            left = [name for name in host.links() if name.startswith(layout.OUTER_PREFIX)]
-            for name in left:
-                host.run("ip", "link", "del", name)
 
 
 def make(kept: Kept, cell: str = CELL) -> layout.Veth:
     """Make a cell with a veth, and wait until the gateway has it."""
-    made = kept.ask("cell.make", cell=cell, veth=True)["veth"]
+    made = layout.Veth(**kept.ask("cell.make", cell=cell, veth=True)["veth"])
+    # It holds the cell beyond the keeper's end.
+    kept._left.callback(veth.end_holder, made)
     eventually(lambda: kept.heard(attach=cell), what="the gateway to have the cell")
-    return layout.Veth(**made)
+    return made
 
 
 def table(host: Space) -> str:
