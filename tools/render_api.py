@@ -54,7 +54,7 @@ $ curl --unix-socket "$XDG_RUNTIME_DIR/irons/api.sock" http://irons/sandboxes
   `Authorization: Bearer KEY` ([from other machines](local.md#from-other-machines)). Routes marked *owner only* are served on the socket alone.
 - **What.** JSON both ways, UTF-8. Unknown members of a request are refused; unknown members of an answer must be ignored.
 - **Names** are segments of the path: percent-encode them. Where a path has `{name}`, a sandbox's id does as well.
-- **Success** is 200, 201 or 202 with JSON. `create`, `start` and `stop` answer 202 at once: poll the status, or ask with `wait`.
+- **Success** is 200, 201 or 202 with JSON, but for `GET /metrics`. `create`, `start` and `stop` answer 202 at once: poll the status, or ask with `wait`.
 - **Failure** is `{"error": "text"}`, and `"hint": "what helps"` where something does, such as a line to run. Every route may answer 400 (malformed), 401 (no valid
   key), 403 ([the role](#roles) of the key does not allow it), 408 (not whole in time), 413 and 431 (too large), 500 (it failed) and 503 (a part does not answer now; try again).
 - **Times** are RFC 3339, UTC.
@@ -139,7 +139,8 @@ def _operation(operation: Mapping[str, Any], call: str, known: dict[str, str]) -
         yield ""
     for status, answer in operation["responses"].items():
         if status.startswith("2"):
-            said = _type(answer["content"]["application/json"]["schema"])
+            ((media, given),) = answer["content"].items()
+            said = _type(given["schema"]) if media == "application/json" else f"`{media}`"
             first = known.setdefault(said, call)
             yield f"Answer {status}: {said if first == call or len(said) < _LONG else f'as {first}'}."
     own = [status for status in operation["responses"] if status in ("404", "409")]

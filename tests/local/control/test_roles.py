@@ -86,6 +86,7 @@ TABLE: Mapping[str, Line] = {
     "GET /images": Line(True, True),
     "GET /version": Line(True, True),
     "GET /status": Line(True, False),
+    "GET /metrics": Line(True, False),
     "GET /keys": Line(False, False),
     "POST /keys": Line(False, False, {"label": "minted", "role": "admin"}),
     "DELETE /keys/{id}": Line(False, False),

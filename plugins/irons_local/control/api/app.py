@@ -22,7 +22,7 @@ from irons_local.control.api import access, audit, changes, egress, questions, s
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.roles import RoleGate, caller_of, check_table
-from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, read_query
+from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, ApiText, read_query
 from irons_local.control.api.tracing import traced
 from irons_local.control.http.gate import OF_ONE_KEY
 from irons_local.control.schema.errors import HttpError, bad, unready
@@ -181,6 +181,8 @@ def _endpoint(plane: Plane, routes: dict[str, ApiRoute]) -> _Endpoint:
             owned = await gate.owned()
             call = ApiCall(plane, names, query, body, "" if port is None else host, about["left"], owned)
             found = await route.handler(call)
+            if isinstance(found, ApiText):
+                return Response(found.text, route.status, {"content-type": route.media})
             answer = found if isinstance(found, ApiAnswer) else ApiAnswer(route.status, found)
             answer = answer._replace(body=await gate.answer(answer.body, owned))
         except StoreError as error:

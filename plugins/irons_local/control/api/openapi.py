@@ -91,7 +91,7 @@ def _operation(route: ApiRoute, identity: str) -> dict[str, Any]:
         "responses": {
             str(route.status): {
                 "description": "Success.",
-                "content": {"application/json": {"schema": dict(route.answer)}},
+                "content": {route.media.partition(";")[0]: {"schema": dict(route.answer)}},
                 **({"links": _links(route.leads_to)} if route.leads_to else {}),
             },
             **{

@@ -13,6 +13,7 @@ from irons_local.control.clients.gateways import Gateways
 from irons_local.control.clients.keeper import KeeperClient
 from irons_local.control.egress.questions import QuestionDesk
 from irons_local.control.egress.rules_and_modes import Egress
+from irons_local.control.metrics.tally import EventTally
 from irons_local.control.sandbox.copies import SandboxCopies
 from irons_local.control.sandbox.deadlines import SandboxDeadlines
 from irons_local.control.sandbox.holds import Holds
@@ -46,6 +47,7 @@ class Plane:
         changes: the change log.
         keys: who may come over TCP.
         began: when it started, microseconds since 1970.
+        tally: counts of the audit log for `GET /metrics`.
     """
 
     paths: Paths
@@ -65,3 +67,4 @@ class Plane:
     changes: ChangeLog
     keys: KeyRing
     began: int = field(default_factory=times.now)
+    tally: EventTally = field(default_factory=EventTally)

@@ -166,6 +166,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "GET /images": _ALL,
     "GET /version": _ALL,
     "GET /status": _READ,
+    "GET /metrics": _READ,
     "GET /keys": _NONE,
     "POST /keys": _NONE,
     "DELETE /keys/{id}": _NONE,

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from irons_local.control.api.plane import Plane
 
 
+JSON = "application/json"
+
+
 class Owned(NamedTuple):
     """What an answer is to be about, where the caller sees only what it created.
 
@@ -48,6 +51,12 @@ class ApiCall(NamedTuple):
     owned: Owned | None = None
 
 
+class ApiText(NamedTuple):
+    """What a handler gives whose route answers with a text of another type than JSON."""
+
+    text: str
+
+
 class ApiAnswer(NamedTuple):
     """What a handler gives when it is not just JSON with status 200."""
 
@@ -55,7 +64,7 @@ class ApiAnswer(NamedTuple):
     body: Mapping[str, Any]
 
 
-Handler = Callable[[ApiCall], Awaitable[ApiAnswer | Mapping[str, Any]]]
+Handler = Callable[[ApiCall], Awaitable[ApiAnswer | ApiText | Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class ApiRoute:
         fails: the statuses beyond 400 that it may fail with.
         leads_to: ids of operations that the answer leads to, and the member of it that is their parameter.
         owner_only: served on the unix socket alone; 403 over TCP, with any key.
+        media: the content type of the answer.
     """
 
     method: str
@@ -89,6 +99,7 @@ class ApiRoute:
     fails: Sequence[int] = ()
     leads_to: Mapping[str, str] = field(default_factory=dict)
     owner_only: bool = False
+    media: str = JSON
 
 
 def read_query(route: ApiRoute, given: Sequence[tuple[str, str]]) -> dict[str, Any]:

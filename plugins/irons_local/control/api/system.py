@@ -12,7 +12,9 @@ from typing import Any
 from irons.version import __version__
 from irons.wire_values import KEY_ROLES
 from irons_local import times
-from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
+from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute, ApiText
+from irons_local.control.metrics import exposition
+from irons_local.control.metrics.collect import Measured, collect
 from irons_local.control.schema.errors import conflict, missing
 from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import keys, sandboxes
@@ -139,6 +141,14 @@ async def status(call: ApiCall) -> Mapping[str, Any]:
     }
 
 
+async def metrics(call: ApiCall) -> ApiText:
+    """GET /metrics."""
+    plane = call.plane
+    logs = plane.paths.gateway / "audit"
+    measured = Measured(plane.store, logs, plane.tally, plane.gateways, plane.questions.count, plane.began)
+    return ApiText(exposition.text_of(await collect(measured)))
+
+
 async def list_keys(call: ApiCall) -> Mapping[str, Any]:
     """GET /keys."""
     return {"keys": [_key(key) for key in await call.plane.store.read(keys.all_of)]}
@@ -224,6 +234,14 @@ ROUTES = (
         },
     ),
     ApiRoute("GET", "/status", status, "How the backend's processes are.", _STATUS),
+    ApiRoute(
+        "GET",
+        "/metrics",
+        metrics,
+        "Counts and states for Prometheus, in its text format 0.0.4.",
+        _TEXT,
+        media=exposition.CONTENT_TYPE,
+    ),
     ApiRoute(
         "GET",
         "/keys",

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping,
 from functools import partial
 from typing import Any, NamedTuple
 
+from irons_local import times
 from irons_local.control.clients.gateway import GatewayClient
 from irons_local.control.schema.errors import HttpError, unready
 from irons_local.ipc.framing import LinkClosedError
@@ -70,6 +71,10 @@ class Gateways:
         on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
         connections: what each sandbox may have at once; None leaves it to the gateway.
         pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
+
+    Attributes:
+        restarts: how often each worker was replaced by another process.
+        confirmed_at: when a policy was last confirmed, microseconds since 1970; None where none was yet.
     """
 
     def __init__(
@@ -96,6 +101,8 @@ class Gateways:
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
         self._news = asyncio.Event()
+        self.restarts: dict[int, int] = {}
+        self.confirmed_at: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -106,6 +113,10 @@ class Gateways:
     def attach(self, sock: socket.socket, worker: int = 0, cells: Collection[str] = ()) -> None:
         """Take a fresh end of a link to a worker, in place of the one before."""
         before = self._peers.pop(worker, None)
+        if worker in self.restarts:
+            self.restarts[worker] += 1
+        else:
+            self.restarts[worker] = 0
         if before is not None:
             self._spawn(before.close())
         peer = GatewayClient(
@@ -183,7 +194,9 @@ class Gateways:
             HttpError: it was not confirmed in time.
         """
         sandbox: AboutSandbox = {"id": cell, "name": name, **self._limits}
-        return _count(await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True, within=within))
+        answer = await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True, within=within)
+        self.confirmed_at = times.now()
+        return _count(answer)
 
     async def impact(self, cell: str, policy: Mapping[str, Any]) -> int:
         """How many live connections of a cell a policy would cut.

@@ -231,6 +231,11 @@ class QuestionDesk:
             self._answers.pop(told.cell, None)
         self._put(told.cell, tuple(found), told.others)
 
+    @property
+    def count(self) -> int:
+        """How many questions are open."""
+        return sum(map(len, self._open.values())) + sum(self._others.values())
+
     def forget(self, cell: str) -> None:
         """Its worker is another one, or it is gone: nothing is asked of it until a worker says otherwise."""
         self._log.lost(each.end(WORKER_ENDED) for each in self._open.get(cell, ()))
