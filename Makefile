@@ -102,8 +102,8 @@ quick: venv ## What starts no process, is not slow and draws no cases, without c
 	$(BIN)/pytest -q -p no:hypothesispytest $(WORKERS) --basetemp="$$room/tests" -m 'pure and not slow and not hypothesis' tests/core tests/local tests/plugins tests/repl $(ARGS)
 
 .PHONY: unit
-unit: venv ## The tests that need no sandbox, without coverage.
-	@$(BIN)/pytest $(WORKERS) -m 'not sandbox' $(ARGS)
+unit: venv ## The tests that need no sandbox and are not slow, without coverage.
+	@$(BIN)/pytest $(WORKERS) -m 'not sandbox and not slow' $(ARGS)
 
 .PHONY: e2e
 e2e: venv ## The tests that drive real sandboxes, without coverage.

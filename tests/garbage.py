@@ -23,7 +23,6 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave out of every collection what was collected: thousands of tests and all modules stay until the end."""
-    gc.collect()
+    """Leave out of every collection what was collected: thousands of tests and all modules stay until the end, and little else."""
     gc.freeze()
     gc.set_threshold(YOUNG)
