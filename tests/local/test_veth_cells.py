@@ -152,6 +152,42 @@ def _refused(kept: Kept) -> int:
     return len([note for note in kept.heard() if "refused" in note])
 
 
+def test_a_flood_of_neighbours_fills_no_table_of_the_machine(plugged: Kept, host: Space) -> None:
+    """Of the addresses that ask for the gateway's, by NDP or ARP, few are remembered, and the machine's own go on."""
+    flood = """
+import socket, struct, sys
+def total(data):
+    number = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while number >> 16:
+        number = (number & 0xFFFF) + (number >> 16)
+    return ~number & 0xFFFF
+mine, theirs = (bytes.fromhex(each.replace(":", "")) for each in sys.argv[1:])
+to = socket.inet_pton(socket.AF_INET6, "fd64::1")
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+    out.bind(("eth0", 0))
+    for number in range(500):
+        source = socket.inet_pton(socket.AF_INET6, f"fe80::1:{number:x}")
+        out.send(b"\\xff" * 6 + mine + b"\\x08\\x06" + struct.pack(">HHBBH", 1, 2048, 6, 4, 1) + mine + socket.inet_aton(f"10.7.{number >> 8}.{number & 255}") + bytes(6) + socket.inet_aton("100.64.0.1"))
+        asked = struct.pack(">BBHI", 135, 0, 0, 0) + to + b"\\x01\\x01" + mine
+        check = total(source + to + struct.pack(">II", len(asked), 58) + asked)
+        asked = asked[:2] + struct.pack(">H", check) + asked[4:]
+        out.send(theirs + mine + b"\\x86\\xdd" + struct.pack(">IHBB", 6 << 28, len(asked), 58, 255) + source + to + asked)
+"""
+    with space() as instance:
+        made = make(plugged)
+        plug_in(host, instance, made.name)
+        cell = Space(made.pid)
+        macs = [
+            str(each.links()[name]["address"]) for each, name in ((instance, "eth0"), (cell, layout.INNER))
+        ]
+        instance.python(flood, *macs)
+        # One packet is taken after the other.
+        assert instance.python(CONNECT, "2001:db8::7", "443") == "2001:db8::7 443"
+        assert "10.7." not in cell.ok("ip", "-4", "neigh", "show", "dev", layout.INNER)
+        known = cell.ok("ip", "-6", "neigh", "show", "dev", layout.INNER).splitlines()
+        assert 1 < len([line for line in known if line.startswith("fe80::1:")]) <= 8
+
+
 @pytest.mark.parametrize("address", ["100.64.0.2", "127.0.0.1"])
 def test_ssh_is_reached_from_the_cell(plugged: Kept, host: Space, address: str) -> None:
     """A connection to the instance's own address, or to the loopback that every engine's clients ask for, is made in the cell, and what it answers comes back."""
@@ -281,3 +317,13 @@ def test_only_root_makes_one(machine: Machine) -> None:
         with pytest.raises(RequestError, match="root") as caught:
             kept.ask("cell.make", cell=CELL, veth=True)
         assert caught.value.code == "state"
+
+
+def test_what_the_machine_says_of_the_network_counts_for_nothing(plugged: Kept) -> None:
+    """A cell with a veth routes nothing and takes no address, route or redirect from it, whatever the settings of the host."""
+    cell = Space(make(plugged).pid)
+    inner = ("accept_local", "accept_redirects", "accept_source_route", "route_localnet")
+    settings = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", f"ipv6/conf/{layout.INNER}/accept_ra"]
+    settings += [f"ipv4/conf/{each}/{name}" for each in ("all", layout.INNER) for name in inner]
+    found = {name: cell.ok("cat", f"/proc/sys/net/{name}").strip() for name in settings}
+    assert found == dict.fromkeys(settings, "0")

@@ -22,20 +22,22 @@ _SYSCTLS = (
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv6/conf/all/disable_ipv6", "0"),
 )
+_UNTRUSTED4 = (
+    "accept_local",
+    "accept_redirects",
+    "accept_source_route",
+    "arp_accept",
+    "log_martians",
+    "route_localnet",
+    "send_redirects",
+)
 _OF_VETH = (
     # A new namespace has the machine's settings for IPv4: it may route.
     ("ipv4/ip_forward", "0"),
     ("ipv6/conf/all/forwarding", "0"),
     # What the machine at the other end says of the network counts for nothing, and fills no log of the kernel's.
-    (f"ipv6/conf/{INNER}/accept_ra", "0"),
-    (f"ipv6/conf/{INNER}/accept_redirects", "0"),
-    (f"ipv4/conf/{INNER}/accept_redirects", "0"),
-    (f"ipv4/conf/{INNER}/accept_source_route", "0"),
-    (f"ipv4/conf/{INNER}/send_redirects", "0"),
-    ("ipv4/conf/all/send_redirects", "0"),
-    (f"ipv4/conf/{INNER}/log_martians", "0"),
-    ("ipv4/conf/all/log_martians", "0"),
-    (f"ipv4/conf/{INNER}/arp_accept", "0"),
+    *((f"ipv4/conf/{each}/{name}", "0") for each in ("all", INNER) for name in _UNTRUSTED4),
+    *((f"ipv6/conf/{INNER}/{name}", "0") for name in ("accept_ra", "accept_redirects")),
 )
 MOST_BUFFER = {"tcp_rmem": 4 << 20, "tcp_wmem": 512 << 10}
 """What the kernel may let the buffers of a connection inside grow to (bytes): its memory for TCP is everyone's.

@@ -141,7 +141,7 @@ def _inside(link: Link, outside: socket.socket, ports: Ports, outer: str) -> Non
 
 def _hold(outer: str) -> Veth:
     """Start a process that does nothing but keep the cell this one is in: the machine of a veth is in none of its namespaces."""
-    sleep = program("sleep", "sandboxes")
+    sleep = program("sleep", "")
     os.chdir("/")
     nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     pid = os.posix_spawn(
