@@ -106,12 +106,12 @@ def test_what_cannot_be_typed_is_not_kept(settings: Settings, own_api: FakeApi) 
     assert held(settings, "names") == {"good": "ready"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [faults.error(401), faults.dropped()])
 def test_a_server_that_refuses_or_is_away_leaves_the_cache_alone(
-    settings: Settings, own_api: FakeApi, fault: faults.Fault
+    settings: Settings, own_api: FakeApi, fault: faults.Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old names are better than none."""
+    monkeypatch.setattr("irons.client.transport.BACK_OFF", 0.001)
     own_api.add("one")
     refreshing.main()
     own_api.fail(fault, times=100)

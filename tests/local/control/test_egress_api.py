@@ -432,9 +432,11 @@ def test_a_new_gateway_gets_every_policy(tmp_path: Path) -> None:
     run(work())
 
 
-@pytest.mark.slow
-def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) -> None:
+def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A changed setting reaches the gateway; a check and a pin say that the proxy is closed; the password is nowhere else."""
+    monkeypatch.setattr("irons_local.control.server._HOSTS_EVERY", 0.05)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
@@ -461,9 +463,9 @@ def test_the_upstream_proxy_goes_to_the_gateway_and_is_closed(tmp_path: Path) ->
     assert [path.name for path in found] == ["config.toml"]
 
 
-@pytest.mark.slow
-def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path) -> None:
+def test_hosts_of_the_settings_are_in_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`[local.hosts]` reaches the gateway, also when the file changes while sandboxes run; a broken file changes nothing."""
+    monkeypatch.setattr("irons_local.control.server._HOSTS_EVERY", 0.05)
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
