@@ -90,11 +90,27 @@ def sandbox(
             process.stdin.close()
 
 
+def answered(kept: Kept, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the keeper answers once a child has done its work: on a machine that stands still it is ended before, and asked for again."""
+
+    def ask() -> list[dict[str, Any]]:
+        try:
+            return [kept.ask("cell.program", **asked)]
+        except RequestError as error:
+            if error.code not in ("ETIMEDOUT", "failed", "busy"):
+                raise
+            return []
+
+    (known,) = eventually(ask, what="an answer")
+    result: dict[str, Any] = known
+    return result
+
+
 def found(kept: Kept, asked: dict[str, Any], program: str) -> dict[str, Any]:
     """What the keeper knows of a connection, once the program with the connection is the one with these words."""
 
     def knows() -> Any:
-        known = kept.ask("cell.program", **asked)
+        known = answered(kept, asked)
         return known.get("program") == program and known
 
     known: dict[str, Any] = eventually(knows, what=program)
@@ -199,11 +215,11 @@ def test_what_is_not_known_is_absent(kept: Kept) -> None:
     """A connection that is not there, odd addresses, and a process that is no sandbox's, as that of a virtual machine."""
     cell = kept.make()
     with sandbox(kept, cell, inside=False) as asked:
-        assert kept.ask("cell.program", **asked) == {}
+        assert answered(kept, asked) == {}
     with sandbox(kept, cell) as asked:
         found(kept, asked, "cat")
-        assert kept.ask("cell.program", **{**asked, "port": asked["port"] % 60_000 + 1}) == {}
-        assert kept.ask("cell.program", **{**asked, "address": "203.0.113.7"}) == {}
+        assert answered(kept, {**asked, "port": asked["port"] % 60_000 + 1}) == {}
+        assert answered(kept, {**asked, "address": "203.0.113.7"}) == {}
         for odd in ("nonsense", "::%lo", "1" * 5000):
             with pytest.raises(RequestError):
                 kept.ask("cell.program", **{**asked, "address": odd})
@@ -237,15 +253,12 @@ def test_a_child_that_looks_has_almost_no_rights(kept: Kept) -> None:
 def test_a_child_that_is_held_up_holds_up_no_one(kept: Kept) -> None:
     """One that is stopped is ended while the keeper serves others; after three that were killed programs are found as before."""
     cell = kept.make()
-    with sandbox(kept, cell, then=CROWD) as asked:
-        with Looking(kept, asked) as look:
-            child = look.one(stopped)
-            assert kept.judged(kept.make()) == "203.0.113.7 443"
-            eventually(lambda: not Path(f"/proc/{child}").exists(), what="its end")
-            for _ in range(3):
-                look.one(killed)
-        known = kept.ask("cell.program", **asked)
-        assert known == {} or known["pid"] == 1
+    with sandbox(kept, cell, then=CROWD) as asked, Looking(kept, asked) as look:
+        child = look.one(stopped)
+        assert kept.judged(kept.make()) == "203.0.113.7 443"
+        eventually(lambda: not Path(f"/proc/{child}").exists(), what="its end")
+        for _ in range(3):
+            look.one(killed)
     with sandbox(kept, cell) as asked:
         found(kept, asked, "cat")
 
@@ -259,4 +272,5 @@ def test_no_child_outlives_the_keeper(kept: Kept) -> None:
             kept.kill()
             eventually(lambda: not Path(f"/proc/{child}").exists(), what="its end")
         kept.start()
-        kept.ask("cell.program", **asked)
+    with sandbox(kept, cell) as asked:
+        found(kept, asked, "cat")
