@@ -113,6 +113,10 @@ e2e: venv ## The tests that drive real sandboxes, without coverage.
 test-vm: venv ## The tests that boot virtual machines, as root and as an ordinary user.
 	@IRONS_TEST_VM=all $(BIN)/pytest -m vm tests/local tests/e2e $(ARGS)
 
+.PHONY: test-fleet
+test-fleet: venv ## The tests with an Incus of their own, as root; a minute of them makes its root directory.
+	@IRONS_TEST_FLEET=all $(BIN)/pytest -m fleet tests/e2e $(ARGS)
+
 .PHONY: bench
 bench: venv ## Benchmarks, each beside a named other: all of them, or those in BENCH="gateway follow".
 	@missed=

@@ -148,6 +148,8 @@ def test_root_needs_no_sudo_and_no_ids() -> None:
     "facts",
     [
         replace(WELL, tun=False),
+        replace(WELL, incus_answers=False),
+        replace(WELL, incus_answers=True),
         replace(WELL, uid=0, user="root", loop=False),
         replace(WELL, limits="no control group is delegated to irons"),
         _without("mmdebstrap"),

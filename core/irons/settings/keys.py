@@ -133,6 +133,9 @@ LOCAL_KEYS: dict[str, LocalKey] = {
         "those added to this machine, and [] for none.",
         example=["/etc/company/root.pem"],
     ),
+    "incus_socket": LocalKey(
+        str, "The unix socket of the Incus that --engine incus uses.", "/var/lib/incus/unix.socket"
+    ),
     "hosts": LocalKey(
         dict, "Names that mean these addresses in sandboxes.", example={"registry.test": ["192.0.2.10"]}
     ),

@@ -23,6 +23,9 @@ VIRTUAL_DISK = "disk.qcow2"
 NEXT_DISK = "disk.next"
 """An empty disk that is about to take the place of that one, which becomes a layer."""
 
+INSTANCE = "instance"
+"""A file in the directory of a sandbox that is an instance of Incus; with the name of that."""
+
 _FILE = "machine.json"
 _LAID = "laid"
 _LOCK = "lock"
@@ -167,6 +170,11 @@ class Machine:
     def is_virtual(home: Path) -> bool:
         """True of a sandbox that is a virtual machine, which the `vm` engine runs."""
         return (home / VIRTUAL_DISK).exists() or (home / NEXT_DISK).exists()
+
+    @staticmethod
+    def is_instance(home: Path) -> bool:
+        """True of a sandbox, whole or not, that is an instance of Incus, which the `incus` engine runs."""
+        return (home / INSTANCE).exists()
 
     @staticmethod
     def is_laid(home: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from irons_local.config import worker_count
 from irons_local.config.authorities import Authorities, Carrying
 from irons_local.config.authority_files import AuthoritiesError, paths_of
+from irons_local.config.incus import read_incus
 from irons_local.config.synthetic_pool import PoolError, read_pool
 from irons_local.config.upstream import Upstream, UpstreamError, read_upstream
 from irons_policy.addresses import Address
@@ -123,6 +124,7 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
     try:
         read_upstream(local)
         paths_of(local)
+        read_incus(local)
         _never_of(found)
         _notifier_of(found)
         pool = None if "synthetic_pool" not in local else str(read_pool(str(local["synthetic_pool"])))

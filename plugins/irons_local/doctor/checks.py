@@ -339,6 +339,14 @@ def _vm(facts: Facts) -> DoctorCheck:
     return DoctorCheck("vm", True, "QEMU runs virtual machines by KVM")
 
 
+def _incus(facts: Facts) -> DoctorCheck:
+    if not facts.incus_answers:
+        return DoctorCheck("incus", True, f"there is no Incus at {facts.incus}; only --engine incus needs it")
+    if facts.uid != 0:
+        return DoctorCheck("incus", True, "Incus is there, and --engine incus needs root")
+    return DoctorCheck("incus", True, f"Incus is there, at {facts.incus}")
+
+
 _CHECKS: tuple[Callable[[Facts], DoctorCheck], ...] = (
     _kernel,
     _user_namespaces,
@@ -360,6 +368,7 @@ _CHECKS: tuple[Callable[[Facts], DoctorCheck], ...] = (
     _internet,
     _tun,
     _vm,
+    _incus,
 )
 
 

@@ -7,12 +7,14 @@ import os
 import platform
 import pwd
 import shutil
+import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from irons.settings.settings import config_path
 from irons_local.config.authorities import Authorities, carried
+from irons_local.config.incus import incus_socket
 from irons_local.doctor.surroundings import Surroundings
 from irons_local.doctor.way_out import WayOut, look
 from irons_local.engines.vm import kvm, qemu
@@ -48,6 +50,7 @@ RESOLVING = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 MANAGERS = ("apt-get", "dnf", "zypper", "pacman", "apk")
 _TRIAL = "irons_local.doctor.probe:trial"
 _FIRST_SUBORDINATE = 100_000
+_ACCEPTS_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Facts:
         calls, overlay, proc, rules: why this cannot be done in it, or ""; None where it was not tried.
         tun: /dev/net/tun can be opened.
         kvm: why KVM runs no guest, or ""; None where there is no QEMU to try it.
+        incus: where an Incus is to be, for the engine that uses one.
+        incus_answers: one takes connections there.
         loop: loop devices can be asked for.
         limits: why control groups limit nothing, or "".
         state: the state directory.
@@ -98,6 +103,8 @@ class Facts:
     rules: str | None = ""
     tun: bool = True
     kvm: str | None = ""
+    incus: Path = Path("/var/lib/incus/unix.socket")
+    incus_answers: bool = True
     loop: bool = True
     limits: str = ""
     state: Path = Path("/home/me/.local/state/irons")
@@ -122,6 +129,7 @@ def gather(paths: Paths) -> Facts:
         ids = "" if uid else _unmapped(Path("/proc/self"))
     except IdMapError as error:
         ids = str(error)
+    incus = incus_socket(config_path(os.environ))
     tried, entering = _try(programs["nft"]) if not ids else ({}, "")
     return Facts(
         system=platform.system(),
@@ -141,6 +149,8 @@ def gather(paths: Paths) -> Facts:
         rules=tried.get("rules"),
         tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
         kvm=_kvm(programs[qemu.PROGRAM]),
+        incus=incus,
+        incus_answers=_accepts(incus),
         loop=disk_images.has_loop_devices(),
         limits=Groups.find().why_not,
         state=paths.local,
@@ -153,6 +163,17 @@ def gather(paths: Paths) -> Facts:
         way_out=look(config_path(os.environ), os.environ),
         authorities=carried(config_path(os.environ)),
     )
+
+
+def _accepts(path: Path) -> bool:
+    """Whether something takes connections at a unix socket."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_ACCEPTS_WITHIN)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def _kvm(program: str) -> str | None:

@@ -291,7 +291,14 @@ class Images:
 
     async def export_to(self, name: str, archive: int, *, progress: Progress = unheard) -> None:
         """`export` to an open file, which the caller closes."""
-        image = self.named(name)
+        await self.pack(self.named(name), archive, progress=progress)
+
+    async def pack(self, image: Image, archive: int, *, progress: Progress = unheard) -> None:
+        """Write the files of an image, its name used again or not, as a plain tar archive to an open file.
+
+        Raises:
+            EngineError: it cannot be read, or there is no room.
+        """
         if image.disk:
             self.lower(image)
         request: dict[str, Any] = {"archive": archive, "size": image.size, "without_keys": False}

@@ -41,7 +41,7 @@ def test_engines_of_plugins_stand_beside_the_built_in(kit: Kit, caplog: pytest.L
     host.register(Brings(vm=lambda kit: PretendEngine(kit.cells, "vm")), "first")
     host.register(Brings(broken=_raise, vm=_raise, namespace=_raise), "second")
     made = engine_registry.make_engines(kit, host.engines())
-    assert sorted(made) == ["namespace", "vm"]
+    assert sorted(made) == ["incus", "namespace", "vm"]
     assert made["vm"].name == "vm"
     assert made["namespace"].name == "namespace"
     assert "engine broken cannot be made" in caplog.text

@@ -10,9 +10,11 @@ from irons_local.engines.protocol import Engine, EngineMaker, Kit
 
 _log = logging.getLogger(__name__)
 
-NAMESPACE, VM = "namespace", "vm"
+NAMESPACE, VM, INCUS = "namespace", "vm", "incus"
 
 BUILT_IN: Mapping[str, str] = {
+    # First: it alone removes what its sandboxes have outside of their directories, and passes over those of others.
+    INCUS: "irons_local.engines.incus.offer:IncusEngine",
     NAMESPACE: "irons_local.engines.namespace.engine:NamespaceEngine",
     VM: "irons_local.engines.vm.engine:VmEngine",
 }

@@ -71,6 +71,8 @@ class NamespaceEngine:
         except (EngineError, OSError) as error:
             _log.warning("images: %s", error)
         for home in self._homes.entries():
+            if Machine.is_instance(home):
+                continue
             try:
                 if is_unfinished(home):
                     await remove_tree(home)

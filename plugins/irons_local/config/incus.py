@@ -1,0 +1,36 @@
+"""Where the Incus of the engine `incus` is: `incus_socket` in `[local]` of the settings file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SETTING = "incus_socket"
+SOCKET = "/var/lib/incus/unix.socket"
+"""Where Incus's packages put it."""
+
+
+def read_incus(local: Mapping[str, Any]) -> Path:
+    """The path of Incus's unix socket, from the table `[local]`.
+
+    Raises:
+        ValueError: it is not an absolute path.
+    """
+    path = local.get(SETTING, SOCKET)
+    if not isinstance(path, str) or not path.startswith("/") or not path.isprintable():
+        raise ValueError(
+            f"local.{SETTING} must be the absolute path of Incus's unix socket, not {str(path)[:80]!r}"
+        )
+    return Path(path)
+
+
+def incus_socket(settings: Path) -> Path:
+    """The same, from a settings file; the usual path where it has none, or is invalid: others complain of that."""
+    import tomllib
+
+    try:
+        local = tomllib.loads(settings.read_text("utf-8")).get("local", {})
+        return read_incus(local if isinstance(local, dict) else {})
+    except (OSError, ValueError):
+        return Path(SOCKET)

@@ -1,0 +1,432 @@
+"""The `incus` engine at work: a sandbox is a container of an Incus on this machine, whose only network device ends in a cell.
+
+On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `instance` (that it is one of Incus), `settings` (its host key
+and the authorized keys) and `run.json` (its present run). Its files are Incus's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from irons.files import write_whole
+from irons_local.bundle import sshd
+from irons_local.bundle.machine import INSTANCE, Machine
+from irons_local.cell.layout import SANDBOX4, SANDBOX6
+from irons_local.cell.veth import remove_left
+from irons_local.engines import starting
+from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved
+from irons_local.engines.incus import guest, images, inside, instance, project
+from irons_local.engines.incus.client import Incus, IncusError
+from irons_local.engines.incus.events import Events
+from irons_local.engines.incus.present import PresentRun
+from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
+from irons_local.errors import CellError, EngineError
+from irons_local.images.catalog import Image, Images
+from irons_local.linux.remove_tree import remove_tree
+from irons_local.progress import Progress, unheard
+
+NAME = "incus"
+_READY_WITHIN = 120.0
+_GREETING_WITHIN = 10.0
+_ASK_AGAIN = 0.1
+_IDLE_WITHIN = 120.0
+"""Seconds that an operation of Incus's own may keep an instance from being removed: a create unpacks an image."""
+_LOG = "boot.log"
+_RUNS = frozenset({"Running", "Frozen", "Freezing", "Thawed"})
+_log = logging.getLogger(__name__)
+
+
+class IncusContainers:
+    """See the module; the methods are those of `Engine`.
+
+    Args:
+        kit: what engines work with.
+        path: of Incus's socket.
+    """
+
+    name = NAME
+
+    def __init__(self, kit: Kit, path: Path) -> None:
+        self._cells: Cells = kit.cells
+        self._images = Images(kit.images, kit.sandboxes)
+        self._default_image = kit.default_image
+        self._shown = kit.shown
+        self._room = kit.sandboxes
+        self._homes = Homes(kit.sandboxes)
+        self._incus = Incus(path, project.NAME)
+        self._events = Events(path, project.NAME)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sending = asyncio.Lock()
+        self._ends: dict[str, str] = {}
+
+    async def recover(self) -> Sequence[str]:
+        """Remove what is half made, and take up the cells of what runs; gives the ids of the running."""
+        running: list[str] = []
+        for home in self._homes.entries():
+            if not Machine.is_instance(home):
+                continue
+            try:
+                if is_unfinished(home):
+                    await self._delete(_sandbox_of(home))
+                    await remove_tree(home)
+                elif await self._take_up(home):
+                    running.append(home.name)
+            except (EngineError, CellError, OSError) as error:
+                # One that cannot be repaired must not keep the others from being served.
+                _log.warning("%s: %s", home.name, error)
+        return running
+
+    async def _take_up(self, home: Path) -> bool:
+        sandbox = home.name
+        async with self._locks[sandbox], reserved(home):
+            found = await self._found(sandbox)
+            if not _runs(found):
+                await self._drop(sandbox, home)
+                return False
+            try:
+                run = PresentRun.read(home)
+                if run is None:
+                    raise CellError("its cell is not recorded")
+                await self._cells.adopt(sandbox, run.veth.pid, run.veth.started)
+                instance.check(found or {}, sandbox, Machine.read(home).limits, run.veth.name)
+            except (CellError, EngineError) as error:
+                # Without a cell it has no network; one that has more than it may must not keep what it has.
+                self._ends[sandbox] = f"it was stopped: {error}"
+                _log.warning("%s is stopped: %s", sandbox, error)
+                await self._halt(sandbox, home, 0.0)
+                return False
+            return True
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        """Lay out a stopped sandbox; see `Engine.create`."""
+        async with self._locks[spec.id]:
+            self._homes.check_free(spec.id)
+            authorized = sshd.authorized(spec.public_key)
+            spec.limits.check()
+            _refuse_more(spec)
+            pool = await project.ensure(self._incus)
+            self._room.mkdir(parents=True, exist_ok=True, mode=0o700)
+            async with self._images.keeping():
+                image = await self._images.ensure(spec.image, self._default_image, progress)
+                if not image.sshd:
+                    raise EngineError(
+                        "image", f"{image.name} has no SSH server of its own, which the engine incus needs"
+                    )
+                async with self._sending:
+                    # Of several creates at once the first sends it.
+                    fingerprint = await images.ensure(self._incus, self._images, image, self._room, progress)
+                host_key = await self._lay_out(spec, image, fingerprint, pool, authorized)
+            _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
+            return Made(image.username, (host_key,), image.name)
+
+    async def _lay_out(
+        self, spec: Spec, image: Image, fingerprint: str, pool: project.Pool, authorized: str
+    ) -> str:
+        """Make a sandbox's directory and its instance, both or neither; gives its public host key."""
+        asked = False
+        try:
+            async with self._homes.draft(spec.id) as draft:
+                write_whole(draft / INSTANCE, instance.name_of(spec.id), durable=True)
+                host_key = await lay_settings(draft, spec, authorized)
+                machine = replace(
+                    Machine.of(spec, image.id, image.name, host_key, user=image.user), host_key=host_key
+                )
+                found = await self._found(spec.id)
+                if found is not None:
+                    raise EngineError("exists", f"Incus has an instance of {spec.id} already")
+                asked = True
+                await self._incus.change("POST", "instances", instance.creation(machine, fingerprint, pool))
+                machine.write(draft)
+        except BaseException:
+            if asked:
+                await asyncio.shield(self._delete_quietly(spec.id))
+            raise
+        return host_key
+
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        """Run it on the veth of a new cell; see `Engine.start`."""
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox], reserved(home):
+            found = await self._there(sandbox)
+            if _runs(found):
+                return
+            self._ends.pop(sandbox, None)
+            started = False
+            try:
+                await self._drop(sandbox, home)
+                veth = await self._cells.make_with_veth(sandbox)
+                run = PresentRun(veth, services=boot)
+                run.write(home)
+                await self._boot(home, found, run)
+                started = True
+                _log.info("started", extra={"sandbox": sandbox})
+            except CellError as error:
+                raise EngineError("failed", str(error)) from error
+            finally:
+                if not started:
+                    await asyncio.shield(self._halt_quietly(sandbox, home))
+
+    async def _boot(self, home: Path, found: Mapping[str, Any], run: PresentRun) -> None:
+        machine = Machine.read(home)
+        instance.check(found, machine.id, machine.limits, run.veth.name)
+        image = self._images.by_id(machine.image)
+        shown = await asyncio.to_thread(self._shown)
+        script = guest.init(machine, home, image, shown, services=run.services)
+        where = f"instances/{instance.name_of(machine.id)}"
+        # Not through a link that is there: an image's init most often is one.
+        await self._incus.remove_file(instance.name_of(machine.id), guest.INIT)
+        await self._incus.push(instance.name_of(machine.id), guest.INIT, script, 0o700)
+        await self._incus.change("PUT", f"{where}/state", {"action": "start", "timeout": -1})
+        deadline = asyncio.get_running_loop().time() + _READY_WITHIN
+        while not await starting.greets(self._cells, machine.id, _GREETING_WITHIN):
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineError("timeout", f"its SSH server did not answer within {_READY_WITHIN:.0f} s")
+            if not _runs(await self._there(machine.id)):
+                raise EngineError("failed", "the machine ended as soon as it was started")
+            await asyncio.sleep(_ASK_AGAIN)
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        """End it and drop its cell; see `Engine.stop`."""
+        home = self._homes.of(sandbox)
+        async with self._locks[sandbox]:
+            if PresentRun.read(home) is not None:
+                printed = await inside.output(self._incus, sandbox)
+                write_whole(home / _LOG, printed.decode("utf-8", "surrogateescape"))
+            await self._halt(sandbox, home, grace)
+            _log.info("stopped", extra={"sandbox": sandbox})
+
+    async def destroy(self, sandbox: str) -> None:
+        """End it and remove all that it is; see `Engine.destroy`. What is not of this engine stays."""
+        begun = [home for home in self._homes.entries() if _sandbox_of(home) == sandbox]
+        if not any(Machine.is_instance(home) for home in begun):
+            return
+        async with self._locks[sandbox]:
+            home = self._homes.at(sandbox)
+            await self._delete(sandbox)
+            await self._drop(sandbox, home)
+            await self._homes.remove(sandbox, _nothing_more)
+        self._ends.pop(sandbox, None)
+        self._locks.pop(sandbox, None)
+        _log.debug("destroyed", extra={"sandbox": sandbox})
+
+    async def look(self, sandbox: str) -> Look:
+        """How it is, asked of Incus; see `Engine.look`."""
+        home = self._homes.at(sandbox)
+        if not Machine.is_instance(home):
+            return Look("absent")
+        try:
+            machine = Machine.read(home)
+        except EngineError as error:
+            return Look("broken", error.message)
+        facts = {
+            "engine": self.name,
+            "image": machine.image_name,
+            "addresses": f"{SANDBOX4}, {SANDBOX6}",
+            "instance": instance.name_of(sandbox),
+            **({"user": machine.user} if machine.user else {}),
+            **_limits(machine),
+        }
+        found = await self._found(sandbox)
+        if found is None:
+            return Look("broken", "its instance is gone from Incus", facts)
+        location = str(found.get("location") or "none")
+        facts |= {} if location == "none" else {"member": location}
+        if _runs(found):
+            run = PresentRun.read(home)
+            facts |= {} if run is None else await inside.facts(self._incus, sandbox, services=run.services)
+            return Look("running", facts=facts)
+        return Look("stopped", self._ends.get(sandbox, ""), facts)
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """How busy it is; see `Observer.activity`."""
+        run = PresentRun.read(self._homes.at(sandbox))
+        return None if run is None else await inside.activity(self._incus, sandbox, run.veth)
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """What its boot steps printed last; see `Booter.boot_output`."""
+        home = self._homes.of(sandbox)
+        if PresentRun.read(home) is not None:
+            return await inside.output(self._incus, sandbox)
+        try:
+            return await asyncio.to_thread((home / _LOG).read_bytes)
+        except FileNotFoundError:
+            return b""
+
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+        """A connection to a port that the sandbox listens on at its own address; see `Engine.connect`."""
+        if PresentRun.read(self._homes.of(sandbox)) is None:
+            raise EngineError("state", f"sandbox {sandbox} does not run")
+        try:
+            return await self._cells.connect(sandbox, starting.LOOPBACK, port, within=within)
+        except (CellError, OSError) as error:
+            raise EngineError("failed", f"no connection to port {port}: {error}") from error
+
+    async def wait(self, sandbox: str) -> None:
+        """Come back when it has stopped; see `Engine.wait`. One that is changed at Incus while it runs is stopped."""
+        home = self._homes.at(sandbox)
+        if not home.is_dir():
+            return
+        async with self._events.of(instance.name_of(sandbox)) as news:
+            while True:
+                news.clear()
+                try:
+                    found = await self._found(sandbox)
+                    if not _runs(found):
+                        return
+                    await self._check_running(sandbox, home, found or {})
+                except IncusError as error:
+                    # An Incus that is away says nothing of its instances, which go on.
+                    _log.debug("%s: %s", sandbox, error)
+                except EngineError as error:
+                    # Someone took the mark from it: it is not ours to stop, and the network that it has is.
+                    self._ends[sandbox] = error.message
+                    await self._drop(sandbox, home)
+                    return
+                await news.wait()
+
+    async def _check_running(self, sandbox: str, home: Path, found: Mapping[str, Any]) -> None:
+        """Stop a sandbox that has been given more than irons gave it."""
+        run = PresentRun.read(home)
+        if run is None:
+            return
+        try:
+            instance.check(found, sandbox, Machine.read(home).limits, run.veth.name)
+        except EngineError as error:
+            self._ends[sandbox] = error.message.replace("is not started", "was stopped")
+            _log.warning("%s", self._ends[sandbox], extra={"sandbox": sandbox})
+            # The network first: that takes no answer of Incus.
+            await self._drop(sandbox, home)
+            await self._halt(sandbox, home, 0.0)
+
+    async def _found(self, sandbox: str) -> Mapping[str, Any] | None:
+        """A sandbox's instance; None where there is none.
+
+        Raises:
+            EngineError: Incus does not answer, or what has its name is not of irons.
+        """
+        found: Mapping[str, Any] | None = await self._incus.find(f"instances/{instance.name_of(sandbox)}")
+        if found is not None:
+            instance.check_ours(found, sandbox)
+        return found
+
+    async def _there(self, sandbox: str) -> Mapping[str, Any]:
+        found = await self._found(sandbox)
+        if found is None:
+            raise EngineError("state", f"the instance of {sandbox} is gone from Incus", "destroy it")
+        return found
+
+    async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
+        try:
+            await self._end(sandbox, grace)
+        finally:
+            # Also where Incus does not answer: what cannot be stopped is cut off.
+            await asyncio.shield(self._drop(sandbox, home))
+
+    async def _end(self, sandbox: str, grace: float) -> None:
+        if not _runs(await self._found(sandbox)):
+            return
+        where = f"instances/{instance.name_of(sandbox)}/state"
+        if grace > 0:
+            with contextlib.suppress(IncusError):
+                asked = {"action": "stop", "timeout": math.ceil(grace), "force": False}
+                await self._incus.change("PUT", where, asked)
+                return
+        try:
+            await self._incus.change("PUT", where, {"action": "stop", "timeout": -1, "force": True})
+        except IncusError:
+            # It may have ended by itself before it was asked.
+            if _runs(await self._found(sandbox)):
+                raise
+
+    async def _halt_quietly(self, sandbox: str, home: Path) -> None:
+        try:
+            await self._halt(sandbox, home, 0.0)
+        except (EngineError, CellError) as error:
+            _log.warning("%s: %s", sandbox, error)
+
+    async def _delete(self, sandbox: str) -> None:
+        """Remove the instance of a sandbox, if there is one, once what Incus still does with it is done."""
+        deadline = asyncio.get_running_loop().time() + _IDLE_WITHIN
+        while True:
+            try:
+                return await self._delete_now(sandbox)
+            except IncusError as error:
+                if not error.busy or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_ASK_AGAIN)
+
+    async def _delete_now(self, sandbox: str) -> None:
+        await self._end(sandbox, 0.0)
+        try:
+            if await self._found(sandbox) is not None:
+                await self._incus.change("DELETE", f"instances/{instance.name_of(sandbox)}")
+        except IncusError as error:
+            if error.status != 404 and await self._found(sandbox) is not None:
+                raise
+
+    async def _delete_quietly(self, sandbox: str) -> None:
+        try:
+            await self._delete(sandbox)
+        except EngineError as error:
+            _log.warning("%s: %s", sandbox, error)
+
+    async def _drop(self, sandbox: str, home: Path) -> None:
+        """Let go of a sandbox's cell and its veth, and forget it."""
+        with contextlib.suppress(CellError):
+            await self._cells.drop(sandbox)
+        run = PresentRun.read(home)
+        if run is not None:
+            await asyncio.to_thread(remove_left, run.veth)
+            PresentRun.forget(home)
+
+
+def _refuse_more(spec: Spec) -> None:
+    """Refuse what this engine cannot do.
+
+    Raises:
+        EngineError: with what can.
+    """
+    if os.geteuid() != 0:
+        raise EngineError("machine", "the engine incus needs a daemon of root", "use --engine namespace")
+    if spec.limits.disk is not None:
+        raise EngineError("input", "the engine incus does not limit disks yet", "use --engine vm")
+    if spec.entrypoint:
+        raise EngineError(
+            "input", "the engine incus does not run an image's entrypoint yet", "use --engine namespace"
+        )
+
+
+def _limits(machine: Machine) -> dict[str, str]:
+    limits = machine.limits
+    return {
+        name: "unlimited" if value is None else str(value)
+        for name, value in (
+            ("cpus", limits.cpus),
+            ("memory", limits.memory),
+            ("processes", limits.processes),
+            ("disk", limits.disk),
+        )
+    }
+
+
+def _runs(found: Mapping[str, Any] | None) -> bool:
+    return found is not None and found.get("status") in _RUNS
+
+
+def _sandbox_of(home: Path) -> str:
+    """The sandbox whose directory, whole or not, this is."""
+    return "sb_" + home.name.partition("sb_")[2][:16]
+
+
+async def _nothing_more(_home: Path) -> None:
+    """Its instance is gone already."""

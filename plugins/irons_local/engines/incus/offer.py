@@ -1,0 +1,86 @@
+"""The `incus` engine as the control plane has it: what does its work is imported when a sandbox of it is, or is to be, there.
+
+So a daemon whose sandboxes are all of other engines imports neither its HTTP client nor the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from irons_local.bundle.machine import Machine
+from irons_local.engines.protocol import SSH_PORT, Activity, Kit, Look, Made, Spec
+from irons_local.progress import Progress, unheard
+
+if TYPE_CHECKING:
+    from irons_local.engines.incus.engine import IncusContainers
+
+
+class IncusEngine:
+    """See the module; the methods are those of `Engine`."""
+
+    name = "incus"
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._made: IncusContainers | None = None
+
+    @property
+    def _engine(self) -> IncusContainers:
+        if self._made is None:
+            from irons.settings.settings import config_path
+            from irons_local.config.incus import incus_socket
+            from irons_local.engines.incus.engine import IncusContainers
+
+            self._made = IncusContainers(self._kit, incus_socket(config_path(os.environ)))
+        return self._made
+
+    @property
+    def _has_any(self) -> bool:
+        try:
+            return any(Machine.is_instance(home) for home in self._kit.sandboxes.iterdir())
+        except FileNotFoundError:
+            return False
+
+    async def recover(self) -> Sequence[str]:
+        """See `Engine.recover`."""
+        return await self._engine.recover() if self._has_any else ()
+
+    async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
+        """See `Engine.create`."""
+        return await self._engine.create(spec, progress)
+
+    async def start(self, sandbox: str, *, boot: bool = True) -> None:
+        """See `Engine.start`."""
+        await self._engine.start(sandbox, boot=boot)
+
+    async def stop(self, sandbox: str, *, grace: float = 5.0) -> None:
+        """See `Engine.stop`."""
+        await self._engine.stop(sandbox, grace=grace)
+
+    async def destroy(self, sandbox: str) -> None:
+        """See `Engine.destroy`."""
+        if self._has_any:
+            await self._engine.destroy(sandbox)
+
+    async def look(self, sandbox: str) -> Look:
+        """See `Engine.look`."""
+        return await self._engine.look(sandbox) if self._has_any else Look("absent")
+
+    async def activity(self, sandbox: str) -> Activity | None:
+        """See `Observer.activity`."""
+        return await self._engine.activity(sandbox)
+
+    async def boot_output(self, sandbox: str) -> bytes:
+        """See `Booter.boot_output`."""
+        return await self._engine.boot_output(sandbox)
+
+    async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
+        """See `Engine.connect`."""
+        return await self._engine.connect(sandbox, port=port, within=within)
+
+    async def wait(self, sandbox: str) -> None:
+        """See `Engine.wait`."""
+        await self._engine.wait(sandbox)

@@ -1,0 +1,44 @@
+"""The present run of a sandbox, as it is recorded in its directory: the network that it was given, and whether its boot steps run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from irons.files import write_whole
+from irons_local.cell.layout import Veth
+
+_FILE = "run.json"
+
+
+class PresentRun(NamedTuple):
+    """A run.
+
+    Attributes:
+        veth: what of its cell outlives the keeper.
+        services: it was started with its own boot steps.
+    """
+
+    veth: Veth
+    services: bool
+
+    @classmethod
+    def read(cls, home: Path) -> PresentRun | None:
+        """The run of a sandbox; None where it does not run."""
+        try:
+            body = json.loads((home / _FILE).read_bytes())
+            veth = Veth(str(body["name"]), int(body["pid"]), int(body["started"]))
+            return cls(veth, bool(body["services"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, home: Path) -> None:
+        """Record it, before the machine is started."""
+        body = json.dumps({**self.veth._asdict(), "services": self.services})
+        write_whole(home / _FILE, body, durable=True, parents=False)
+
+    @staticmethod
+    def forget(home: Path) -> None:
+        """Remove the record."""
+        (home / _FILE).unlink(missing_ok=True)

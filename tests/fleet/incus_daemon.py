@@ -1,0 +1,260 @@
+"""One Incus daemon of the tests' own, in namespaces and a root directory of its own: `python -m tests.fleet.incus_daemon ROOT WORK`.
+
+It shares the network of whoever starts it, which is therefore never the machine's: its members of a sandbox's network, the veths, are
+made there. Everything else is its own, so that it never meets an Incus of the machine: root directory, mounts, processes, host name,
+control groups. It prints the path of its socket when it answers, and ends, with all that it made, when its standard input ends.
+
+An Incus runs from a root directory that `make_root` lays out once: Debian bookworm with Incus 6.0 of its backports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT_AT = "IRONS_TEST_INCUS"
+"""The variable that names a root directory which `make_root` has made before."""
+
+PACKAGES = (
+    *("incus-base", "incus-client", "btrfs-progs", "mount", "iproute2", "procps", "nftables"),
+    "ca-certificates",
+)
+_ANSWERS_WITHIN = 180.0
+_GONE_WITHIN = 60.0
+
+_JOIN = r"""
+group=$1; shift
+if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+  mkdir -p "/sys/fs/cgroup/$group/own"
+  echo $$ >"/sys/fs/cgroup/$group/own/cgroup.procs"
+else
+  for each in /sys/fs/cgroup/*/; do
+    [ -f "${each}cgroup.procs" ] || continue
+    mkdir -p "$each$group/own"
+    if [ -f "${each}cpuset.cpus" ]; then
+      for made in "$each$group" "$each$group/own"; do
+        cat "${each}cpuset.cpus" >"$made/cpuset.cpus"
+        cat "${each}cpuset.mems" >"$made/cpuset.mems"
+        echo 1 >"$made/cgroup.clone_children"
+      done
+    fi
+    echo $$ >"$each$group/own/cgroup.procs"
+  done
+fi
+exec unshare --mount --pid --fork --uts --ipc --cgroup --kill-child=KILL sh -c "$@"
+"""
+
+_BEGIN = r"""
+set -e
+root=$1 work=$2
+mount --make-rprivate /
+hostname incus-test
+mount --bind "$root" /mnt
+mount -t proc proc /mnt/proc
+mount -t sysfs sysfs /mnt/sys
+mount --rbind /dev /mnt/dev
+if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+  mount -t cgroup2 cgroup2 /mnt/sys/fs/cgroup
+else
+  mount -t tmpfs tmpfs /mnt/sys/fs/cgroup
+  for each in /sys/fs/cgroup/*/; do
+    name=${each#/sys/fs/cgroup/} name=${name%/}
+    mkdir "/mnt/sys/fs/cgroup/$name"
+    case $name in
+      systemd) mount -t cgroup -o none,name=systemd cgroup "/mnt/sys/fs/cgroup/$name" ;;
+      unified) mount -t cgroup2 cgroup2 "/mnt/sys/fs/cgroup/$name" ;;
+      *) mount -t cgroup -o "$name" cgroup "/mnt/sys/fs/cgroup/$name" || rmdir "/mnt/sys/fs/cgroup/$name" ;;
+    esac
+  done
+fi
+for each in run tmp; do mount -t tmpfs tmpfs "/mnt/$each"; done
+mkdir -p /mnt/var/lib/incus /mnt/var/log/incus /mnt/mnt
+mount --bind "$work/lib" /mnt/var/lib/incus
+mount --bind "$work/log" /mnt/var/log/incus
+cd /mnt
+pivot_root . mnt
+umount -l /mnt
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 sh -c '
+# One that was killed comes back, as by systemd.
+while :; do
+  /usr/libexec/incus/incusd --group root --logfile /var/log/incus/incusd.log -v &
+  while kill -0 $! 2>/dev/null; do wait $!; done
+done'
+"""
+
+
+class NoIncusError(Exception):
+    """An Incus cannot be had here; the message says why."""
+
+
+def make_root(root: Path, mirror: str = "http://deb.debian.org/debian") -> None:
+    """Lay out the root directory that an Incus of the tests runs from; takes a minute.
+
+    Raises:
+        NoIncusError: it cannot be made here.
+    """
+    program = shutil.which("mmdebstrap")
+    if program is None:
+        raise NoIncusError("not installed: mmdebstrap")
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    if not Path(key).exists():
+        raise NoIncusError(f"{key} is missing")
+    sources = "".join(
+        f"deb [signed-by={key}] {mirror} {suite} main\n" for suite in ("bookworm", "bookworm-backports")
+    )
+    words = ["--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}"]
+    done = subprocess.run(
+        [program, *words, "bookworm", str(root), "-"],
+        input=sources,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        shutil.rmtree(root, ignore_errors=True)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["no reason"]
+        raise NoIncusError(f"mmdebstrap: {lines[0]}")
+
+
+class Daemon:
+    """The daemon: a tree of processes that ends with its first.
+
+    Args:
+        root: where `make_root` laid out its files.
+        work: a directory of its own, which is removed with it.
+    """
+
+    def __init__(self, root: Path, work: Path) -> None:
+        self._work = work
+        self._group = f"irons-incus-{os.getpid()}"
+        self._said = work / "said"
+        for name in ("lib", "log"):
+            (work / name).mkdir(parents=True, mode=0o700)
+        words = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _JOIN, "sh", self._group]
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [*words, _BEGIN, "sh", str(root), str(work)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    @property
+    def socket(self) -> Path:
+        """Where it answers."""
+        return self._work / "lib/unix.socket"
+
+    def inside(self, *words: str, text: str = "") -> str:
+        """Run a program next to the daemon, and return what it printed."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        enter = ["nsenter", "-t", children[0], *("-m", "-p", "-u", "-i", "-C"), "--"]
+        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", *words]
+        done = subprocess.run([*enter, *clean], input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoIncusError(f"{' '.join(words)}: {done.stderr.strip()[-400:]}")
+        return done.stdout
+
+    def answer(self) -> None:
+        """Wait until it answers, and give it a storage pool; a fresh one has nothing else.
+
+        Raises:
+            NoIncusError: it does not answer, or has no storage.
+        """
+        deadline = time.monotonic() + _ANSWERS_WITHIN
+        while not self.socket.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise NoIncusError(f"incusd did not start: {self._said.read_text()[-400:]}")
+            _rest(0.1)
+        self.inside("/usr/libexec/incus/incusd", "waitready", f"--timeout={_ANSWERS_WITHIN:.0f}")
+        try:
+            self.inside("incus", "storage", "create", "default", "btrfs", "size=5GiB")
+        except NoIncusError:
+            self.inside("incus", "storage", "create", "default", "dir")
+
+    def end(self) -> None:
+        """End every process of it, and remove its files and control groups."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + _GONE_WITHIN
+        while not self._without_groups() and time.monotonic() < deadline:
+            _rest(0.05)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _without_groups(self) -> bool:
+        tops = (Path("/sys/fs/cgroup") / self._group, *Path("/sys/fs/cgroup").glob(f"*/{self._group}"))
+        there = [top for top in tops if top.is_dir()]
+        for top in there:
+            for directory, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(directory).rmdir()
+        return not any(top.exists() for top in there)
+
+
+def _rest(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+@contextlib.contextmanager
+def incus_daemon(root: Path, work: Path, enter: list[str]) -> Iterator[Path]:
+    """Run one for as long as this is open, also when the tests are killed; gives the path of its socket.
+
+    Args:
+        root: where `make_root` laid out its files.
+        work: a directory that does not exist yet.
+        enter: the words to put before a command so that it runs in the network that it is to share.
+
+    Raises:
+        NoIncusError: it does not start here.
+    """
+    # Who enters other mounts begins at their root.
+    here = ["env", "-C", str(Path(__file__).parents[2])]
+    words = [*enter, *here, sys.executable, "-m", "tests.fleet.incus_daemon", str(root), str(work)]
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        word, _, rest = process.stdout.readline().strip().partition(" ")
+        if word != "ready":
+            raise NoIncusError(rest or "it ended at once")
+        yield Path(rest)
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def _main() -> int:
+    root, work = (Path(word) for word in sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: os.close(0))
+    daemon = Daemon(root, work)
+    try:
+        daemon.answer()
+        print(f"ready {daemon.socket}", flush=True)
+        with contextlib.suppress(OSError, KeyboardInterrupt):
+            sys.stdin.read()
+    except NoIncusError as error:
+        print(f"failed {' '.join(str(error).split())}", flush=True)
+        return 1
+    finally:
+        daemon.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
