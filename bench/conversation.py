@@ -83,7 +83,8 @@ class Connections:
             loop, journal, Folder(loop, journal), cast("Any", resolver), cast("Any", None), cast("Any", proxy),
             pipes, files, TLS, Hellos(), HostNetwork, lambda: False, print,
         )  # fmt: skip
-        self._where = self._cell.names.address(Host("web.test").text)
+        where = self._cell.names.address("web.test")
+        self._where = Host(str(where), where)
         self._turns = Turns(loop, lambda: False)
         self._owner = fairness.of(self._cell.name, self._cell.pace)
 

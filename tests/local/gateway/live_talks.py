@@ -47,6 +47,7 @@ from irons_local.gateway.streams.stream import Wire
 from irons_local.gateway.tls.remembered import Hellos
 from irons_policy.addresses import Address
 from irons_policy.causes import Cause
+from irons_policy.hostnames import Host
 from irons_policy.hostnet import HostNetwork
 from irons_policy.policy import Policy
 
@@ -164,7 +165,9 @@ class Sockets:
         where = ip_address(LITERAL) if talk.name is None else self._cell.names.address(talk.name)
         near = self._pair(Side.CLIENT)
         turns = Turns(loop, lambda: False)
-        self.attempt = Attempt(shared, self._cell, Wire(loop, near), where, talk.port, turns)
+        self.attempt = Attempt(
+            shared, self._cell, Wire(loop, near), Host(str(where), where), talk.port, turns
+        )
         self.complaints: list[str] = []
 
     def _complain(self, text: str) -> None:

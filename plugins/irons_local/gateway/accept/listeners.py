@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -13,6 +12,7 @@ from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from irons_local.cell.layout import SOCKETS
+from irons_local.gateway.accept.cell_socket import CellSocket
 from irons_local.gateway.accept.dns import MAX_QUERY, Wanted, answer
 from irons_local.gateway.accept.nflog import Packet, packets
 from irons_local.gateway.accept.questions import Questions
@@ -28,7 +28,6 @@ from irons_local.gateway.shared.synthetic_names import NamesFullError
 from irons_local.gateway.streams.splice import Turns
 from irons_local.gateway.streams.stream import Wire
 from irons_local.linux.tcp import tune
-from irons_policy.addresses import Address
 from irons_policy.causes import Cause
 from irons_policy.hostnames import Host
 
@@ -51,7 +50,6 @@ DNS_TIMEOUT = 10.0
 FLOODED = Dropped("datagrams and the like, refused faster than they could be read", Cause.CAP)
 DNS_ANSWERS = 8
 """Answers on one TCP connection that are sent together, before its cell's time is looked at."""
-_SO_MEMINFO = 55
 
 
 class CellListeners:
@@ -68,7 +66,7 @@ class CellListeners:
         self._loop = context.loop
         self._cell = cell
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sockets = [socket.socket(fileno=fd) for fd in fds]
+        self._sockets = [CellSocket(fd) for fd in fds]
         self._readers: dict[socket.socket, Callable[[], None]] = {}
         self._paused: set[asyncio.TimerHandle] = set()
         self._turns = Turns(context.loop, context.crowded)
@@ -89,7 +87,7 @@ class CellListeners:
                 self._watch(sock, partial(self._queries, sock))
             elif name == "nflog":
                 self._watch(sock, partial(self._packets, sock))
-            elif _listens(sock):
+            elif sock.listens:
                 # Sockets that an earlier keeper made are not tuned; what is accepted inherits it.
                 tune(sock)
                 named = name.startswith("dns")
@@ -155,18 +153,18 @@ class CellListeners:
 
     def _connection(self, client: socket.socket) -> None:
         cell = self._cell
-        where, port = client.getsockname()[:2]
-        address = _address_of(where)
+        place, port = client.getsockname()[:2]
+        where = _host_of(place)
         wire = Wire(self._loop, client)
         full = self._overrun()
         if full is not None:
-            name = cell.names.name(address)
+            name = None if where.address is None else cell.names.name(where.address)
             mode = cell.policy.mode if cell.policy is not None else None
-            refusal = Refusal(name or str(address), port, "tcp", mode, None, full, Cause.CAP)
+            refusal = Refusal(name or where.text, port, "tcp", mode, None, full, Cause.CAP)
             self._context.folder.refused(cell.name, refusal)
             wire.reset()
             return
-        attempt = Attempt(self._context, cell, wire, address, port, self._turns)
+        attempt = Attempt(self._context, cell, wire, where, port, self._turns)
         if attempt.inside:
             if cell.inside < cell.caps.inside:
                 attempt.start()
@@ -325,7 +323,7 @@ class CellListeners:
             replies.append(_framed(reply))
         return b"".join(replies), True
 
-    def _packets(self, sock: socket.socket) -> None:
+    def _packets(self, sock: CellSocket) -> None:
         """Read some of what the kernel refused, then leave the loop to others for a moment."""
         for _ in range(PACKETS):
             try:
@@ -341,9 +339,9 @@ class CellListeners:
         self._count_missing(sock)
         self._pause(sock, PACKETS_PAUSE)
 
-    def _count_missing(self, sock: socket.socket) -> None:
+    def _count_missing(self, sock: CellSocket) -> None:
         """Notice reports for which the socket had no room, also while there was no gateway."""
-        drops = _drops(sock)
+        drops = sock.drops
         if drops == self._dropped:
             return
         self._dropped = drops
@@ -374,16 +372,8 @@ def _framed(reply: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _address_of(where: str) -> Address:
+def _host_of(where: str) -> Host:
     """Read the address that a program connected to; a sandbox connects to the same few again and again."""
     address = ip_address(where.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _drops(sock: socket.socket) -> int:
-    """How many messages the kernel could not put into a socket since it was made (`SO_MEMINFO`)."""
-    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)[32:36], sys.byteorder)
-
-
-def _listens(sock: socket.socket) -> bool:
-    return sock.type == socket.SOCK_STREAM and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    address = getattr(address, "ipv4_mapped", None) or address
+    return Host(str(address), address)

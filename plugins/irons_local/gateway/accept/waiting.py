@@ -71,6 +71,8 @@ class Waiting:
 
     def admit(self) -> None:
         """Let those begin for which there is room now, the oldest first."""
+        if not self._row:
+            return
         while self._row and self._full() is None:
             self._row.popleft()[1].begin()
         self._moved()

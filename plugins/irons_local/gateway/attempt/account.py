@@ -77,6 +77,7 @@ class Account:
         self._reaching = False
         self._others: set[str] = set()
         self._began = time.monotonic()
+        self._traced = _log.isEnabledFor(logging.DEBUG)
         self.since = now()
         self.protocol = "tcp"
         self.told = False
@@ -93,7 +94,7 @@ class Account:
 
     def trace(self, what: str, *values: object) -> None:
         """Log a step of the connection, where such lines are logged at all."""
-        if _log.isEnabledFor(logging.DEBUG):
+        if self._traced:
             _log.debug(what, *values, extra={"of": self})
 
     def others(self, judged: Judged) -> None:
@@ -124,7 +125,8 @@ class Account:
         """
         self._host = host.text
         self._entry = self._context.journal.open(self._cell.name, **self._opening())
-        self.trace("accepted, to %s port %d", self._host, self._port)
+        if self._traced:
+            self.trace("accepted, to %s port %d", self._host, self._port)
 
     def reach(self, host: Host) -> None:
         """From here on something outside may hear of it: the opening record names the host.
@@ -188,8 +190,11 @@ class Account:
 
     def close(self, host: Host, judged: Judged | None, moved: Volume, ending: Ending) -> None:
         """Write the closing record; of an attempt that never came to anything its only one."""
+        if self._entry is None:
+            return
         duration = round((time.monotonic() - self._began) * 1000)
         fields = record(
+            protocol=self.protocol,
             bytes_out=moved.out,
             bytes_in=moved.back,
             duration_ms=duration,
@@ -198,11 +203,10 @@ class Account:
         )
         if ending.cause is not None:
             fields |= record(cause=ending.cause)
-        if self._entry is None:
-            return
-        self.trace("%s: %s, %d bytes out, %d in, %d ms", ending.text, ending.outcome, *moved, duration)
+        if self._traced:
+            self.trace("%s: %s, %d bytes out, %d in, %d ms", ending.text, ending.outcome, *moved, duration)
         if self._reaching:
-            self._entry.close(**record(protocol=self.protocol), **fields)
+            self._entry.close(**fields)
         elif not self.told:
             found = judged or untouched(self._cell.policy, host, self._port, self.protocol)
             if isinstance(found, Refusal):

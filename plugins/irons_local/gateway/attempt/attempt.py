@@ -71,20 +71,22 @@ class Attempt:
 
     __slots__ = (
         "_account", "_answering", "_begun", "_cell", "_closing", "_context", "_conversation", "_course", "_files", "_lasting",
-        "_opened_to", "_policy", "_port", "_sides", "_where", "inside", "live", "mismatched",
+        "_name", "_policy", "_port", "_sides", "_where", "inside", "live", "mismatched",
     )  # fmt: skip
 
     def __init__(
-        self, context: Context, cell: Cell, client: Wire, where: Address, port: int, turns: Turns
+        self, context: Context, cell: Cell, client: Wire, where: Host, port: int, turns: Turns
     ) -> None:
         self._context = context
         self._cell = cell
-        self._where = Host(str(where), where)
+        self._where = where
         self._port = port
         self._account = Account(context, cell, port)
-        self._opened_to = cell.names.name(where)
+        name = None if where.address is None else cell.names.name(where.address)
+        # What it was opened to, where its address stands for a name.
+        self._name = None if name is None else Host(name)
         self._sides = sides = Sides(context.loop, client, context.pipes, turns)
-        self._answering = answering = Answering(context, cell, self._account, sides, self._where)
+        self._answering = answering = Answering(context, cell, self._account, sides, where)
         self._lasting = Lasting(context, cell, sides, answering)
         self._policy = cell.policy
         self._conversation: Conversation | None = None
@@ -93,7 +95,7 @@ class Attempt:
         self._files = descriptors.ACCEPTED
         self._course: Course | None = None
         self.live: Live | None = None
-        self.inside = self._opened_to == internal_page.NAME
+        self.inside = name == internal_page.NAME
         self.mismatched = False
 
     def start(self) -> None:
@@ -107,9 +109,8 @@ class Attempt:
             # Answered in here, so none of the log's business.
             self._account.told = True
             return True
-        name = self._opened_to
         try:
-            self._account.accepted(self._where if name is None else Host(name))
+            self._account.accepted(self._name or self._where)
         except JournalError as error:
             self._context.complain(str(error))
             self._context.folder.unwritten(self._cell.name)
@@ -120,8 +121,9 @@ class Attempt:
 
     def turn_away(self, reason: str) -> None:
         """Refuse it before it has begun."""
-        host = self._where if self._opened_to is None else Host(self._opened_to)
-        refused = refuse_for(host, self._port, "tcp", self._cell.policy, reason, Cause.CAP)
+        refused = refuse_for(
+            self._name or self._where, self._port, "tcp", self._cell.policy, reason, Cause.CAP
+        )
         self._account.refused(refused, dialled=False)
         self._sides.reset()
         self._return_files()
@@ -173,8 +175,9 @@ class Attempt:
         context, cell = self._context, self._cell
         cell.renew()
         self._policy = policy = cell.policy
-        synthetic = cell.names.synthetic(self._where.address) if self._where.address is not None else False
-        name = Host(self._opened_to) if synthetic and self._opened_to is not None else None
+        name, address = self._name, self._where.address
+        # An address that stands for a name is of a pool.
+        synthetic = name is not None or (address is not None and cell.names.synthetic(address))
         allowed = policy is not None and decide(policy, name or self._where, self._port).allowed
         mode = None if policy is None else policy.mode
         if mode == "ask" and policy is not None and not allowed:
@@ -230,7 +233,11 @@ class Attempt:
             left = iter(wanted)
             try:
                 for action in left:
-                    doing = at_once.get(type(action))
+                    kind = type(action)
+                    if kind is do.Hold:
+                        # It is seen in the conversation for as long as it lasts.
+                        continue
+                    doing = at_once.get(kind)
                     if doing is None:
                         return [action, *left]
                     fact = doing(self, action)
@@ -390,9 +397,6 @@ class Attempt:
     def _end_with(self, action: do.Close) -> None:
         self._closing = action
 
-    def _note(self, _: do.Hold) -> None:
-        """It is seen in the conversation for as long as it lasts."""
-
     _AT_ONCE: ClassVar[dict[type, Callable[[Attempt, Any], ev.Fact | None]]] = {
         do.Forward: _forward,
         do.Judge: _judge,
@@ -401,7 +405,6 @@ class Attempt:
         do.Choose: _choose,
         do.Mention: _mention,
         do.Refuse: _refuse,
-        do.Hold: _note,
         do.Pass: _splice,
         do.Finish: _tell,
         do.Close: _end_with,

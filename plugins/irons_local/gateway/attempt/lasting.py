@@ -83,8 +83,12 @@ class Lasting:
             if address is not addresses[0]:
                 again(address)
 
+        loop, address = self._context.loop, addresses[0]
         try:
-            server, address = await race(self._context.loop, addresses, action.port, before, how, stagger)
+            if len(addresses) == 1:
+                server = await how(loop, address, action.port)
+            else:
+                server, address = await race(loop, addresses, action.port, before, how, stagger)
         except DialError as error:
             return ev.Unreached(str(error))
         return self._reached(server, address)

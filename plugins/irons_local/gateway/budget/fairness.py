@@ -14,7 +14,6 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from irons_local.gateway.budget.yielding import Pace, Slice, keep
@@ -31,6 +30,9 @@ TURN_ALONE = 0.008
 """The same while none is: what another one that wakes may have to wait."""
 SETTLING = 8
 """Rounds of the loop that may pass before what a turn has set off is taken for endless."""
+
+_MASKS = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
+"""What epoll(7) is asked for, by `selectors.EVENT_READ` (1) and `selectors.EVENT_WRITE` (2)."""
 
 _OWNER: contextvars.ContextVar[str | None] = contextvars.ContextVar("owner", default=None)
 
@@ -116,15 +118,15 @@ class FairSelector(selectors.BaseSelector):
             KeyError: it is watched already.
             OSError: it cannot be watched.
         """
-        fd = _fd(fileobj)
+        fd = fileobj if isinstance(fileobj, int) else _fd(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fd} is registered already")
         name = _OWNER.get()
         if name is None:
-            self._epoll.register(fd, _mask(events))
+            self._epoll.register(fd, _MASKS[events])
         else:
             share = self._shares.get(name) or self._share(name)
-            share.epoll.register(fd, _mask(events))
+            share.epoll.register(fd, _MASKS[events])
             share.watched += 1
             self._owners[fd] = share
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
@@ -136,11 +138,13 @@ class FairSelector(selectors.BaseSelector):
         Raises:
             KeyError: it is not watched.
         """
-        fd = _fd(fileobj)
+        fd = fileobj if isinstance(fileobj, int) else _fd(fileobj)
         key = self._keys.pop(fd)
         share = self._owners.pop(fd, None)
-        with suppress(OSError):  # it was closed first
+        try:  # noqa: SIM105 - each connection comes here, and `suppress` costs three calls
             (self._epoll if share is None else share.epoll).unregister(fd)
+        except OSError:
+            pass  # it was closed first
         if share is not None:
             share.watched -= 1
             if not share.watched:
@@ -166,11 +170,11 @@ class FairSelector(selectors.BaseSelector):
         Raises:
             KeyError: it is not watched.
         """
-        fd = _fd(fileobj)
+        fd = fileobj if isinstance(fileobj, int) else _fd(fileobj)
         key = self._keys[fd]
         if events != key.events:
             share = self._owners.get(fd)
-            (self._epoll if share is None else share.epoll).modify(fd, _mask(events))
+            (self._epoll if share is None else share.epoll).modify(fd, _MASKS[events])
         key = self._keys[fd] = key._replace(events=events, data=data)
         return key
 
@@ -279,9 +283,3 @@ class FairSelector(selectors.BaseSelector):
 
 def _fd(fileobj: Any) -> int:
     return fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
-
-
-def _mask(events: int) -> int:
-    return (select.EPOLLIN if events & selectors.EVENT_READ else 0) | (
-        select.EPOLLOUT if events & selectors.EVENT_WRITE else 0
-    )

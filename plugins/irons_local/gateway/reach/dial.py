@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from ipaddress import IPv4Address
 from typing import Any
 
 from irons_local.gateway.budget.watch import FairLoop
@@ -35,7 +36,7 @@ async def dial(loop: FairLoop, address: Address, port: int) -> Wire:
     Raises:
         DialError: it was not reached.
     """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
     try:
         sock = tcp_socket(family, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     except OSError as error:

@@ -13,7 +13,9 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from time import time_ns
 from typing import Any, Literal
 
 from irons_local.gateway.record.encoding import encoder
@@ -26,6 +28,7 @@ _REFUSALS = frozenset({"event", "dropped", "fold"})
 """Kinds of records that are of refusals: an attempt that is let through has others."""
 ROTATE_BYTES = 16 * 1024 * 1024
 _ENCODE = encoder()
+_quoted = lru_cache(maxsize=1024)(json.dumps)
 
 
 class JournalError(Exception):
@@ -56,13 +59,18 @@ class Run:
         except OSError as error:
             raise JournalError(f"the audit log cannot be opened: {error.strerror}") from error
 
-    def write(self, kind: Kind, fields: dict[str, Any]) -> None:
+    def write(self, kind: Kind, about: str, fields: dict[str, Any]) -> None:
         """Append one record.
+
+        Args:
+            kind: what it says.
+            about: the members that all records of an attempt have, as JSON: a comma, and each after another one; or nothing.
+            fields: its own.
 
         Raises:
             JournalError: the kernel did not take it whole.
         """
-        begun = f'{self._begun}{self._seq + 1},"at":{now()},"kind":"{kind}"'
+        begun = f'{self._begun}{self._seq + 1},"at":{time_ns() // 1000},"kind":"{kind}"{about}'
         line = f"{begun},{_ENCODE(fields)[1:]}\n".encode() if fields else f"{begun}}}\n".encode()
         try:
             written = os.write(self._fd, line)
@@ -82,7 +90,7 @@ class Run:
             return
         self.ended = True
         with contextlib.suppress(JournalError):
-            self.write("end", {})
+            self.write("end", "", {})
         self.counts.close()
         os.close(self._fd)
 
@@ -90,12 +98,12 @@ class Run:
 class Entry:
     """One attempt in the log; its later records update its earlier ones."""
 
-    __slots__ = ("_cell", "_journal", "_run", "closed", "conn")
+    __slots__ = ("_about", "_journal", "_run", "closed", "conn")
 
     def __init__(self, journal: Journal, run: Run, conn: int, cell: str) -> None:
         self._journal = journal
         self._run = run
-        self._cell = cell
+        self._about = f',"conn":{conn},"cell":{_quoted(cell)}'
         self.conn = conn
         self.closed = False
 
@@ -115,7 +123,7 @@ class Entry:
         Raises:
             JournalError: it could not be written.
         """
-        self._journal.put(self._run, "open", {"conn": self.conn, "cell": self._cell, **fields})
+        self._journal.put(self._run, "open", self._about, fields)
 
     def verdict(self, **fields: Any) -> None:
         """Say what was decided, before the dial.
@@ -123,7 +131,7 @@ class Entry:
         Raises:
             JournalError: it could not be written.
         """
-        self._journal.put(self._run, "verdict", {"conn": self.conn, "cell": self._cell, **fields})
+        self._journal.put(self._run, "verdict", self._about, fields)
 
     def event(self, **fields: Any) -> None:
         """Say, or say again, a whole event in one record.
@@ -131,7 +139,7 @@ class Entry:
         Raises:
             JournalError: it could not be written.
         """
-        self._journal.put(self._run, "event", {"conn": self.conn, "cell": self._cell, **fields})
+        self._journal.put(self._run, "event", self._about, fields)
 
     def dropped(self, **fields: Any) -> None:
         """Say, or say again, how many events there was no room for.
@@ -139,7 +147,7 @@ class Entry:
         Raises:
             JournalError: it could not be written.
         """
-        self._journal.put(self._run, "dropped", {"conn": self.conn, "cell": self._cell, **fields})
+        self._journal.put(self._run, "dropped", self._about, fields)
 
     def count(self, count: int) -> None:
         """Say, next to the log, how often it happened so far; a full disk loses it if this process is then killed."""
@@ -156,9 +164,8 @@ class Entry:
         Raises:
             JournalError: it could not be written.
         """
-        fields = {"conn": self.conn, "cell": self._cell, "into": into.conn, "count": count}
         try:
-            self._journal.put(self._run, "fold", fields)
+            self._journal.put(self._run, "fold", self._about, {"into": into.conn, "count": count})
         finally:
             self.done()
 
@@ -168,7 +175,7 @@ class Entry:
             return
         self.closed = True
         try:
-            self._journal.put(self._run, "close", {"conn": self.conn, "cell": self._cell, **fields})
+            self._journal.put(self._run, "close", self._about, fields)
         except JournalError:
             self._journal.lost += 1
         self._journal.release(self._run)
@@ -247,13 +254,13 @@ class Journal:
         finally:
             entry.done()
 
-    def put(self, run: Run, kind: Kind, fields: dict[str, Any]) -> None:
-        """Append a record to a run and tell whoever waits for it.
+    def put(self, run: Run, kind: Kind, about: str, fields: dict[str, Any]) -> None:
+        """Append a record to a run, as `Run.write` does, and tell whoever waits for it.
 
         Raises:
             JournalError: it could not be written.
         """
-        run.write(kind, fields)
+        run.write(kind, about, fields)
         self._wrote(run.name, kind in _REFUSALS or fields.get("allowed") is False)
 
     def release(self, run: Run) -> None:

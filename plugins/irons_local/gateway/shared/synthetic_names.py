@@ -82,9 +82,12 @@ class SyntheticNames:
 
     def name(self, address: Address) -> str | None:
         """The name an address stands for; None where it stands for none."""
-        if address.version != 4 or int(address) & self._mask != self._base:
+        if address.version != 4:
             return None
-        index = int(address) - self._base - 1
+        number = int(address)
+        if number & self._mask != self._base:
+            return None
+        index = number - self._base - 1
         return self._by_index[index] if 0 <= index < len(self._by_index) else None
 
     def synthetic(self, address: Address) -> bool:

@@ -106,12 +106,13 @@ class Turns:
         left: bytes that flows have taken from their sources and not got rid of.
     """
 
-    __slots__ = ("_crowded", "_ready", "_running", "_seen", "_turn", "left")
+    __slots__ = ("_crowded", "_most", "_ready", "_running", "_seen", "_turn", "left")
 
     def __init__(self, loop: FairLoop, crowded: Callable[[], bool]) -> None:
         self._turn = loop.fair.turn
         self._seen = self._turn.until
         self._crowded = crowded
+        self._most = CROWDED_BYTES if crowded() else TURN_BYTES
         self._ready = 1
         self._running = 0
         self.left = 0
@@ -122,8 +123,9 @@ class Turns:
             # Another turn: as many as were ready in the last one will be again.
             self._seen = self._turn.until
             self._ready, self._running = self._running or 1, 0
+            self._most = CROWDED_BYTES if self._crowded() else TURN_BYTES
         self._running += 1
-        return max(LEAST_BYTES, (CROWDED_BYTES if self._crowded() else TURN_BYTES) // self._ready)
+        return max(LEAST_BYTES, self._most // self._ready)
 
 
 class Flow:
