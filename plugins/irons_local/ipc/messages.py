@@ -265,6 +265,10 @@ class ReplyQuestion(NamedTuple):
     since: Annotated[int, fields.number] = 0
 
 
+class Looked(NamedTuple):
+    """All logs were read since the last `Grown`: the next one may come."""
+
+
 # Worker to control plane
 
 
@@ -312,7 +316,7 @@ class Alive(NamedTuple):
 FromKeeper = Attach | Detach | Missed | Surrender | NewLink | Stats
 FromControl = (
     PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
-    | WatchQuestions | ReplyQuestion
+    | WatchQuestions | ReplyQuestion | Looked
 )  # fmt: skip
 OfWorkers = NewWorker | Moved
 FromWorker = Grown | LostRecords | OpenQuestions
@@ -353,6 +357,7 @@ CONTROL_TO_WORKER: Final[Mapping[str, type[FromControl]]] = {
     "stats": Stats,
     "questions.watch": WatchQuestions,
     "questions.reply": ReplyQuestion,
+    "audit.looked": Looked,
 }
 WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {
     "audit": Grown,

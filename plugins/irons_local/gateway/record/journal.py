@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from time import time_ns
 from typing import Any, Literal
 
 from irons_local.gateway.record.encoding import encoder
@@ -70,7 +69,7 @@ class Run:
         Raises:
             JournalError: the kernel did not take it whole.
         """
-        begun = f'{self._begun}{self._seq + 1},"at":{time_ns() // 1000},"kind":"{kind}"{about}'
+        begun = f'{self._begun}{self._seq + 1},"at":{now()},"kind":"{kind}"{about}'
         line = f"{begun},{_ENCODE(fields)[1:]}\n".encode() if fields else f"{begun}}}\n".encode()
         try:
             written = os.write(self._fd, line)
