@@ -115,7 +115,10 @@ def make(link: Link, ports: Ports, outer: str = "") -> None:
             os.waitpid(inside, 0)
             raise
         near.send(b"m")
-    os.waitpid(inside, 0)
+    _, status = os.waitpid(inside, 0)
+    if outer and status:
+        # It went with the cell that could not be finished.
+        veth.forget(outer)
 
 
 def _inside(link: Link, outside: socket.socket, ports: Ports, outer: str) -> None:
