@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irons_local.bundle.machine import Machine
+from irons_local.engines.homes import reserved
 from irons_local.engines.vm import chain
 from irons_local.errors import EngineError
 from irons_local.images.catalog import Images
@@ -32,7 +33,7 @@ async def save(images: Images, home: Path, name: str) -> Image:
         EngineError: it runs, has too many layers, or is damaged, or there is no room; nothing has changed then.
     """
     check_name(name)
-    async with Machine.held(home), images.keeping():
+    async with reserved(home), images.keeping():
         if Machine.running(home) is not None:
             raise EngineError("state", f"sandbox {home.name} runs", "stop it first")
         draft = images.root / f"{DRAFT}{secrets.token_hex(8)}"
