@@ -59,7 +59,7 @@ def make(name: str, pid: int) -> None:
 
 
 def remove(name: str, net: int) -> None:
-    """Remove a cell's veth, wherever its outer end is.
+    """Remove a cell's veth, wherever its outer end is, and end what holds the cell.
 
     Args:
         name: the outer end's name.
@@ -78,7 +78,7 @@ def remove(name: str, net: int) -> None:
             namespaces.setns(here, namespaces.NEWNET)
     finally:
         os.close(here)
-    forget(name)
+    _unbar(name)
 
 
 def remove_left(veth: Veth) -> None:
@@ -91,7 +91,7 @@ def remove_left(veth: Veth) -> None:
     end_holder(veth)
     if _is_ours(veth.name):
         _delete(veth.name)
-    forget(veth.name)
+    _unbar(veth.name)
 
 
 def end_holder(veth: Veth) -> None:
@@ -155,12 +155,8 @@ add element inet {_TABLE} names {{ "{name}" }}
         )
 
 
-def forget(name: str) -> None:
-    """Forget the name of an interface that is gone; with the last one the table goes.
-
-    Raises:
-        Problem: nft is missing, or the kernel refuses.
-    """
+def _unbar(name: str) -> None:
+    """Forget the name of an interface that is gone; with the last one the table goes."""
     with _alone():
         try:
             nft.run(f'delete element inet {_TABLE} names {{ "{name}" }}', "to forget a veth")

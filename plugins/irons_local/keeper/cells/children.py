@@ -115,10 +115,7 @@ def make(link: Link, ports: Ports, outer: str = "") -> None:
             os.waitpid(inside, 0)
             raise
         near.send(b"m")
-    _, status = os.waitpid(inside, 0)
-    if outer and status:
-        # It went with the cell that could not be finished.
-        veth.forget(outer)
+    os.waitpid(inside, 0)
 
 
 def _inside(link: Link, outside: socket.socket, ports: Ports, outer: str) -> None:
