@@ -27,6 +27,7 @@ NAMES = {
     "other.example.test": "203.0.113.11",
     "evil.example.test": "203.0.113.66",
     "files.example.test": "203.0.113.20",
+    "apt.example.test": "203.0.113.21",
     "db.example.test": "203.0.113.30",
     "git.example.test": "203.0.113.40",
     "mail.example.test": "203.0.113.50",
