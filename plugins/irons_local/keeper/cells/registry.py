@@ -20,7 +20,7 @@ from irons_local.ipc.keeper_requests import (
 )
 from irons_local.ipc.link import Link
 from irons_local.ipc.messages import Attach
-from irons_local.keeper.cells import children, holder
+from irons_local.keeper.cells import children, found_program
 from irons_local.keeper.cells.loop import Loop
 from irons_local.keeper.cells.requests import ChildResult, KeeperRequest
 from irons_local.linux import namespaces
@@ -256,7 +256,7 @@ class CellRegistry:
         if self._looking >= _MOST_LOOKING:
             raise RequestError("busy", f"{self._looking} programs are being looked for")
         keeper = os.getpid()
-        child = children.fork(lambda link: holder.report(link, spaces, ends, keeper))
+        child = children.fork(lambda link: found_program.report(link, spaces, ends, keeper))
         self._looking += 1
 
         def done(message: Message | None) -> None:
@@ -269,7 +269,7 @@ class CellRegistry:
             report.close()
             ask.ok(_program_in(report.body))
 
-        running = ChildResult(self._loop, child, done, holder.WITHIN)
+        running = ChildResult(self._loop, child, done, found_program.WITHIN)
 
 
 def _program_in(body: Body) -> Body:
