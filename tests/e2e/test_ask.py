@@ -190,3 +190,26 @@ def test_the_prompt_answers(person: Person, sandbox: str) -> None:
             assert program.wait(180) == 0
         screen.until(lambda: screen.line_of_cursor() == "irons> status oshan")
     assert answers(person, sandbox) == [("stop", "prompt")]
+
+
+@pytest.mark.parametrize("person", ["root"], indirect=True)
+def test_a_prompt_that_no_one_reads_holds_little(person: Person, sandbox: str) -> None:
+    """With an open prompt and no key, 1,000 new hosts wait three times and no more: a run takes three holds longer than in mode `deny`.
+
+    A machine that stands still for seconds has a key look later than it was, and then three more wait.
+    """
+    person.ok("egress", "mode", "ask", "--sandbox", sandbox)
+    words = [*person.lab.enter(user=person.user), *person.program]
+    env = {**person.env, "TERM": "xterm-256color"}
+    with Terminal(words, env, columns=120, cwd=str(person.home)) as screen:
+        screen.until(rf"{sandbox}: ask")
+        eventually(lambda: watched(person))
+        tries = "curl -s -m 600 -o /dev/null -w '%{http_code}\\n' 'http://h[0-999].new.example.test/'"
+        with person.start("exec", sandbox, "--", "sh", "-c", tries) as program:
+            said, _ = program.communicate(timeout=1000)
+        screen.until(rf"\? {sandbox}: ")
+    assert said.split() == ["403"] * 1000
+    found = person.events(sandbox)
+    held = [each["host"] for each in found if "did not answer in time" in each["reason"]]
+    assert 1 <= len(held) <= 9
+    assert len({each["host"] for each in found if each["verdict"] == "blocked"}) == 1000

@@ -74,6 +74,23 @@ def test_a_notifier_is_asked_and_holds_only_where_it_says_so() -> None:
     assert not questions.watchers.watched()
 
 
+def test_a_request_that_comes_late_is_no_key() -> None:
+    """What a face says of its last key looks later by the time that it takes; only a key makes connections wait once more."""
+    now = 100.0
+    workers = Heard()
+    nothing: Any = None
+    watching = QuestionDesk(workers, nothing, nothing, 4.0, lambda: now, caught_up=nothing).watchers
+    watching.watch(0.0, 1.0)
+    now += 20.0
+    watching.watch(0.0, 18.5)
+    now += 20.0
+    watching.watch(0.0, 39.0)
+    assert workers.watched[-1][2] == 1
+    now += 20.0
+    watching.watch(0.0, 10.0)
+    assert workers.watched[-1][2] == 2
+
+
 @pytest.mark.parametrize("comes", ["watch", "listen"])
 def test_who_comes_as_another_one_leaves_is_there_without_a_gap(comes: str) -> None:
     """The lease of who has left ends before the workers are told again by themselves, so they hear at once of who is there."""

@@ -18,6 +18,9 @@ NOT_HELD = 0.001
 """Seconds that a connection waits where only a notifier hears of it: the gateway takes it for no wait."""
 RENEW = 1.0
 """Seconds between two times that it is sent."""
+_KEYS_APART = LEASE
+"""Seconds by which a key must seem to be later than the last one to count as another one: a request that comes late makes one look
+later, by no more than that on a machine that only is slow, and questions run out later than that after a key."""
 _ENDS_SOON = 2 * RENEW
 """Seconds before the workers' lease ends in which they hear at once that someone goes on watching: where one leaves, another may be there."""
 KEYS_WITHIN = 600.0
@@ -41,7 +44,7 @@ class _Person:
         """Extend it; gives whether the workers are to hear of that at once."""
         fresh = now >= self.until - _ENDS_SOON
         self.until = max(self.until, now + seconds + LEASE)
-        if idle is not None and now - idle > self.pressed + RENEW:
+        if idle is not None and now - idle > self.pressed + _KEYS_APART:
             self.pressed, self.keys, fresh = now - idle, self.keys + 1, True
         return fresh
 
