@@ -275,3 +275,25 @@ def test_a_long_name_hides_no_other_question() -> None:
             screen.key("j")
         text = "\n".join(screen.lines(24, 30))
         assert all(f"{host}:443" in text for host in hosts)
+
+
+@pytest.mark.parametrize("height", range(8, 14))
+def test_the_words_of_a_sandbox_push_no_other_question_off(height: int) -> None:
+    """A long program and a long reason have the rows that the others leave, or one each that is marked as cut."""
+
+    def shown(program: str = "", reason: str = "") -> tuple[int, str]:
+        screen = AskScreen()
+        loud = asked("loud", "a.example")._replace(program=program, reason=reason)
+        screen.take(
+            QuestionPage((loud, asked("beta", "b.example"), asked("gamma", "c.example")), watched=True)
+        )
+        text = "\n".join(screen.lines(50, height))
+        return sum(f"{host}.example:443" in text for host in "abc"), text
+
+    plain, _ = shown()
+    spoken, text = shown(program="curl " * 30, reason="please " * 30)
+    assert "the sandbox's word): \"curl" in text
+    assert spoken >= plain - 1
+    if height > 10:
+        assert 'the sandbox says: "please' in text
+        assert spoken == 3 if height > 11 else spoken >= 2

@@ -305,9 +305,26 @@ def test_what_is_left_is_removed_without_a_keeper(plugged: Kept, host: Space) ->
     slay(gateway)
     assert made.name in host.links()
     remove_left(host, made)
-    assert started(made.pid) is None
+    eventually(lambda: started(made.pid) is None, what="the holder to end")
     assert made.name not in host.links()
     assert table(host) == ""
+
+
+def test_what_no_keeper_knows_is_removed_by_its_name(plugged: Kept, host: Space) -> None:
+    """Where a keeper ended before anyone heard of the cell, the holder, the veth and the drop rule go by the name; another's interface stays."""
+    lost = "import sys\nfrom irons_local.cell import veth\nveth.remove_lost(sys.argv[1])"
+    made = make(plugged)
+    gateway = plugged.status()["gateway"]["pid"]
+    plugged.kill()
+    slay(gateway)
+    for _ in range(2):
+        host.python(lost, made.name)
+        eventually(lambda: started(made.pid) is None, what="the holder to end")
+        assert made.name not in host.links()
+        assert table(host) == ""
+    host.ok("ip", "link", "add", OUTER, "type", "veth", "peer", "name", "theirs")
+    host.python(lost, OUTER)
+    assert {OUTER, "theirs"} <= set(host.links())
 
 
 def test_only_root_makes_one(machine: Machine) -> None:

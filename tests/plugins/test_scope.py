@@ -126,11 +126,15 @@ def test_removing_a_rule_of_one_from_all_names_the_one(alpha: Runner, three: Fak
     """Where all sandboxes have no such rule, the one that has it is named, with the command that removes it there."""
     three.sandboxes["beta"].rules = [{"pattern": "b.example", "list": "allow"}]
     done = alpha("egress", "remove", "b.example", "c.example", "--all")
-    said = "sandbox beta has it of its own; irons egress remove b.example --sandbox beta removes it there"
+    said = "the rule b.example is of sandbox beta alone; irons egress remove b.example --sandbox beta removes it there"
     assert (done.code, said in done.err) == (3, True), done.err
     assert len(three.sandboxes["beta"].rules) == 1
     done = alpha("egress", "remove", "c.example", "--all")
-    assert (done.code, "of its own" in done.err) == (3, False), done.err
+    assert (done.code, "of sandbox" in done.err) == (3, False), done.err
+    # What all sandboxes have is not what is missing.
+    three.rules = [{"pattern": "b.example", "list": "deny"}]
+    done = alpha("egress", "remove", "b.example", "c.example", "--all")
+    assert (done.code, "of sandbox" in done.err) == (3, False), done.err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from irons.asking.folding import folded
 from irons.asking.reason import quoted
 from irons.record import NamedTuple
-from irons.terminal.cells import cells, cut_left, cut_middle, rows
+from irons.terminal.cells import cells, cut, cut_left, cut_middle, rows
 from irons.text import clean
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ MOST_WORDS: Final = 3
 """Lines of each of the sandbox's words at most."""
 GOES_ON: Final = "| "
 """Begins each further line of it, so that none reads as one of irons."""
+_CUT: Final = "…"
 _MARK: Final = 2
 _INDENT: Final = 4
 
@@ -98,8 +99,19 @@ def _marked(mark: str, text: str, width: int) -> list[str]:
     words = [part for word in quoted(text).split(" ") for part in rows(word, room)]
     first, *more = folded(f"{mark} {' '.join(words)}", room)
     if len(more) >= MOST_WORDS:
-        more = [*more[: MOST_WORDS - 2], "…"]
+        more = [*more[: MOST_WORDS - 2], _CUT]
     return [first, *(f"{GOES_ON}{line}" for line in more)]
+
+
+def beginnings(words: Iterable[str], width: int) -> list[str]:
+    """Return the first row of each text of `words_of`, marked as cut where more follows."""
+    found: list[str] = []
+    for line in words:
+        if not line.startswith(GOES_ON):
+            found.append(line)
+        elif found and not found[-1].endswith(_CUT):
+            found[-1] = cut(f"{found[-1]}{_CUT}", width)
+    return found
 
 
 def _facts(question: OpenQuestion) -> str:

@@ -8,7 +8,7 @@ from irons.asking.answers import KeyAnswer, rule_text, surely_text, taken_preset
 from irons.asking.details import details
 from irons.asking.folding import folded
 from irons.asking.question_line import question_line
-from irons.asking.question_rows import QuestionRows, around, whole_names, words_of
+from irons.asking.question_rows import QuestionRows, around, beginnings, whole_names, words_of
 from irons.asking.ranking import in_turns
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import QuestionPage
@@ -263,13 +263,17 @@ class AskScreen:
         rows: list[str] = []
         chosen = 0
         at = next((place for place, each in enumerate(questions) if each.id == self.chosen), 0)
-        for each in questions[around([len(blocks[each.id].all()) for each in questions], at, room)]:
+        sizes = [len(blocks[each.id].all()) for each in questions]
+        words = self._words(width - 4, room - sum(sizes))
+        if questions:
+            sizes[at] += len(words)
+        for each in questions[around(sizes, at, room)]:
             mark = ">" if each.id == self.chosen else " "
             chosen = len(rows) if each.id == self.chosen else chosen
             pattern, *more = blocks[each.id].all()
             rows += [f"{mark} {pattern}", *(f"    {line}" for line in more)]
             if each.id == self.chosen:
-                rows += [f"    {line}" for line in words_of(each, width - 4)]
+                rows += [f"    {line}" for line in words]
         above = [*head, *rows[:room], *known, *others, *keys][: max(0, height - len(note))]
         lines = [cut(line, width) for line in (*above, *note[-height:])] if height > 0 else []
         chosen += len(head)
@@ -292,6 +296,11 @@ class AskScreen:
         # What is said below the rule gives way to it.
         rule = folded(self._second.text, width, whole=True) if self._second is not None else note
         return (rule, True) if len(rule) <= height - least else (folded(NO_ROOM, width), False)
+
+    def _words(self, width: int, room: int) -> list[str]:
+        """The sandbox's words for the chosen question; the first row of each text alone where all have no room next to the other questions."""
+        words = [] if self.question is None else words_of(self.question, width)
+        return words if len(words) <= room else beginnings(words, width)
 
     def _details(self, width: int, room: int) -> list[str]:
         """What is known of the chosen question, in so many rows at most; among others, under a heading of its own."""

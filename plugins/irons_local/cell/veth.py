@@ -94,6 +94,35 @@ def remove_left(veth: Veth) -> None:
     _unbar(veth.name)
 
 
+def remove_lost(name: str) -> None:
+    """Remove a veth of ours by its outer end's name alone, as where a keeper ended before it answered; as root.
+
+    An interface of that name which is not ours stays.
+
+    Raises:
+        OSError: the kernel refuses.
+        Problem: nft is missing, or the kernel refuses.
+    """
+    if _is_ours(name):
+        for holder in _holders(name):
+            end_holder(holder)
+        _delete(name)
+        _unbar(name)
+
+
+def _holders(name: str) -> Iterator[Veth]:
+    """What keeps a cell whose veth has that name. Who only calls itself so is a process of a sandbox, and ends itself by that."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and (entry / "cmdline").read_bytes() == holder_words(name):
+                yield Veth(name, int(entry.name), namespaces.started(int(entry.name)) or 0)
+
+
+def holder_words(name: str) -> bytes:
+    """The arguments of the process that keeps a cell, as /proc has them."""
+    return f"irons: cell of {name}\0infinity\0".encode()
+
+
 def end_holder(veth: Veth) -> None:
     """End the process that holds a cell; one that has ended is not an error."""
     try:

@@ -43,7 +43,7 @@ from irons_local.control.http.listeners import Listener, ListenError, tcp_listen
 from irons_local.control.reserve import Reserve
 from irons_local.control.sandbox.copies import SandboxCopies
 from irons_local.control.sandbox.deadlines import SandboxDeadlines
-from irons_local.control.sandbox.engine_registry import VM, make_engines
+from irons_local.control.sandbox.engine_registry import INCUS, VM, make_engines
 from irons_local.control.sandbox.holds import Holds
 from irons_local.control.sandbox.lifecycle import Lifecycle
 from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
@@ -136,8 +136,8 @@ class Server:
                 config.ask_hold,
                 caught_up=audit.caught_up,
                 program=keeper.program,
-                # A connection of a virtual machine is QEMU's.
-                opaque=(VM,),
+                # A connection of a virtual machine is QEMU's, and one of a container arrives from outside the cell.
+                opaque=(INCUS, VM),
             ),
             audit=audit,
             changes=ChangeLog(store, config.keep_changes),

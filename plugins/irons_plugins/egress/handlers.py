@@ -97,14 +97,16 @@ def _of_all(ctx: Context, patterns: Iterable[str], scope: Scope) -> str:
 
 
 def _of_one(ctx: Context, patterns: Iterable[str]) -> str:
-    """Return the first of the sandboxes that has one of these rules of its own, with the command that removes it there."""
-    wanted = frozenset(patterns)
+    """Return the first of the sandboxes that has rules of its own which all sandboxes lack, with the command that removes them there."""
     with suppress(ApiError):
+        lacking = frozenset(patterns) - {rule.pattern for rule in ctx.api.rules(None).rules}
         for sandbox in ctx.api.list()[:_LOOKED_AT]:
-            own = [rule.pattern for rule in ctx.api.rules(sandbox.name).rules if rule.pattern in wanted]
+            own = [rule.pattern for rule in ctx.api.rules(sandbox.name).rules if rule.pattern in lacking]
             if own:
+                said = f"the rule {own[0]} is" if len(own) == 1 else f"the rules {', '.join(own)} are"
                 command = shlex.join(["irons", "egress", "remove", *own, "--sandbox", sandbox.name])
-                return f"sandbox {clean(sandbox.name)} has it of its own; {command} removes it there"
+                pronoun = "it" if len(own) == 1 else "them"
+                return f"{said} of sandbox {clean(sandbox.name)} alone; {command} removes {pronoun} there"
     return ""
 
 

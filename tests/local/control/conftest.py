@@ -14,16 +14,19 @@ from irons_local.control.audit import ingest, log
 from irons_local.control.clients import gateways, keeper
 from irons_local.control.http import listeners
 from irons_local.control.http.phases import TimesAllowed
+from irons_local.control.metrics import collect
 
 __all__ = ["logs"]
 
 HOUR = 3600.0
 _LIMITS: tuple[tuple[ModuleType, str], ...] = (
+    (collect, "_WITHIN"),
     (gateways, "_RENEWED_WITHIN"),
     (gateways, "_SPARE_WITHIN"),
     (gateways, "_WITHIN"),
     (ingest, "_STILLBORN"),
     (keeper, "_PLACED_WITHIN"),
+    (keeper, "_PROGRAM_WITHIN"),
     (log, "_CATCHING_UP"),
     (sandboxes, "_PATIENCE"),
 )

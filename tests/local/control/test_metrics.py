@@ -67,7 +67,9 @@ def test_what_is_tried_is_counted_once(tmp_path: Path) -> None:
             about = {"cell": cell, "host": "a.test", "port": 443, "mode": "deny", "at": 1_700_000_000_000_000}
             blocked = {"kind": "event", "verdict": "blocked", "cause": "uncovered", **about}
             lab.write_log(RUN, {"kind": "verdict", "conn": 1, "verdict": "allowed", "cause": "rule", **about})
-            lab.write_log(RUN, {**blocked, "conn": 2, "count": 5}, {**blocked, "conn": 3, "cause": "floor"})
+            # One that is of a clock which was set back since counts too.
+            floor = {**blocked, "conn": 3, "cause": "floor", "at": 4_000_000_000_000_000}
+            lab.write_log(RUN, {**blocked, "conn": 2, "count": 5}, floor)
             await lab.gateway.link.send({"op": "audit", "run": RUN})
 
             async def counted() -> bool:
@@ -98,6 +100,22 @@ def test_a_worker_that_is_replaced_is_counted(tmp_path: Path) -> None:
                 return (await scraped(lab)).get(("irons_gateway_worker_restarts_total", "0")) == 1
 
             await until(counted)
+
+    run(work())
+
+
+def test_a_worker_that_is_gone_is_down(tmp_path: Path) -> None:
+    """It is there with 0 and not missing, so that an alarm can be set on it."""
+
+    async def work() -> None:
+        async with control_plane(tmp_path) as lab:
+            assert (await scraped(lab))["irons_gateway_worker_up", "0"] == 1
+            lab.gateway.link.close()
+
+            async def is_down() -> bool:
+                return (await scraped(lab))["irons_gateway_worker_up", "0"] == 0
+
+            await until(is_down)
 
     run(work())
 

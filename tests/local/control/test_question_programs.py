@@ -13,8 +13,9 @@ from tests.local.control.asking import HOST, in_json, tell, told
 from tests.local.control.lab import Lab, control_plane, run, until
 
 from irons_local.cell.layout import Ends
+from irons_local.control.clients import programs as programs_module
 from irons_local.control.clients.programs import BURST, EVERY, UNKNOWN, Programs, ProgramWanted
-from irons_local.control.sandbox.engine_registry import VM
+from irons_local.control.sandbox.engine_registry import INCUS, VM
 
 ENDS = ["100.64.0.2", 40_000, "100.64.9.9", 443]
 
@@ -96,15 +97,16 @@ def test_nothing_is_looked_for_without_a_connection(tmp_path: Path, ends: object
     run(work())
 
 
-def test_nothing_is_looked_for_in_a_virtual_machine(tmp_path: Path) -> None:
-    """Its connections are those of QEMU."""
+@pytest.mark.parametrize("engine", [VM, INCUS])
+def test_nothing_is_looked_for_where_no_program_is_in_the_cell(tmp_path: Path, engine: str) -> None:
+    """The connections of a virtual machine are those of QEMU, and those of a container arrive from outside."""
 
     async def work() -> None:
         async with control_plane(tmp_path) as lab:
             cell = str((await lab.create("box", mode="ask"))["id"])
 
             def becomes_one(connection: sqlite3.Connection) -> None:
-                connection.execute("UPDATE sandboxes SET engine = ?", (VM,))
+                connection.execute("UPDATE sandboxes SET engine = ?", (engine,))
 
             await lab.store.write(becomes_one)
             (question,) = await tell(lab, cell, told(ends=ENDS))
@@ -174,6 +176,48 @@ def test_a_flood_of_questions_costs_little() -> None:
         await rounds()
         assert finder.begun == 3 * BURST + 3
         assert programs.of("q_sb_1_0") == UNKNOWN
+
+    run(work())
+
+
+def test_what_had_to_wait_is_looked_for_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a cell may have another share it gets it, though nobody asks for the questions meanwhile."""
+    monkeypatch.setattr(programs_module, "EVERY", 0.01)
+
+    async def work() -> None:
+        looks = 0
+        done = asyncio.Event()
+
+        async def find(_cell: str, _ends: Ends) -> Mapping[str, Any]:
+            nonlocal looks
+            looks += 1
+            if looks == BURST + 3:
+                done.set()
+            return {}
+
+        programs = Programs(find, lambda _: None)
+        programs.want([ProgramWanted(f"q{at}", "sb_1", Ends("a", at, "b", 2)) for at in range(BURST + 3)])
+        await asyncio.wait_for(done.wait(), 60)
+
+    run(work())
+
+
+def test_a_look_that_no_one_took_is_taken_again() -> None:
+    """A keeper that is busy or away has not looked, so the same connection is looked for when the questions are read again."""
+
+    async def work() -> None:
+        looks: list[Ends] = []
+
+        async def find(_cell: str, ends: Ends) -> Mapping[str, Any] | None:
+            looks.append(ends)
+            return None if len(looks) == 1 else {"program": "git", "pid": 3}
+
+        programs = Programs(find, lambda _: None)
+        for _ in range(3):
+            programs.want([ProgramWanted("q", "sb_1", Ends("a", 1, "b", 443))])
+            await rounds()
+        assert len(looks) == 2
+        assert programs.of("q").words == "git"
 
     run(work())
 

@@ -38,7 +38,8 @@ _WITHIN = 120.0
 _PLACED_WITHIN = 5.0
 """Seconds to ask again where a cell is served whose place is known, or is asked for again later."""
 _NEXT_KEEPER = 20.0
-_PROGRAM_WITHIN = 5.0
+_PROGRAM_WITHIN = 60.0
+"""Seconds to find a program: the keeper ends the look after one, and no one waits for it."""
 
 
 class KeeperClient:
@@ -175,14 +176,14 @@ class KeeperClient:
         sock.setblocking(False)
         return sock
 
-    async def program(self, cell: str, ends: Ends) -> Mapping[str, Any]:
-        """The program inside a cell that holds a connection: `program` and `pid`, as far as they are known."""
+    async def program(self, cell: str, ends: Ends) -> Mapping[str, Any] | None:
+        """The program inside a cell that holds a connection: `program` and `pid`, as far as they are known; None where no one looked."""
         try:
             message = await self._request(FindProgram(cell, *ends), within=_PROGRAM_WITHIN)
         except CellError as error:
             # An older keeper does not know the request, and a busy one does not take it.
             _log.debug("no program is known: %s", error)
-            return {}
+            return None
         message.close()
         return message.body
 

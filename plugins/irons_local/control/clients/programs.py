@@ -51,8 +51,8 @@ class ProgramWanted(NamedTuple):
     ends: Ends
 
 
-FindsProgram = Callable[[str, Ends], Awaitable[Mapping[str, Any]]]
-"""Asks the keeper for the program of a cell that holds a connection; nothing where it is not known."""
+FindsProgram = Callable[[str, Ends], Awaitable[Mapping[str, Any] | None]]
+"""Asks the keeper for the program of a cell that holds a connection; nothing where it is not known, None where no one looked."""
 
 
 class Programs:
@@ -78,6 +78,7 @@ class Programs:
         self._running: dict[str, asyncio.Task[None]] = {}
         # Until when what each cell has had is its share of (the generic cell rate algorithm).
         self._spent: dict[str, float] = {}
+        self._later: asyncio.TimerHandle | None = None
 
     def of(self, identity: str) -> QuestionProgram:
         """The program of a question."""
@@ -100,11 +101,24 @@ class Programs:
         for each in tuple(self._wanted.values()):
             if len(self._running) >= MOST_AT_ONCE:
                 return
-            if each.cell not in self._running and self._may(each.cell):
+            if each.cell in self._running:
+                continue
+            if not self._may(each.cell):
+                self._begin_later()
+            else:
                 del self._wanted[each.id]
                 self._tried[each.id] = each.ends
                 task = self._running[each.cell] = asyncio.create_task(self._look(each))
                 task.add_done_callback(partial(self._done, each.cell))
+
+    def _begin_later(self) -> None:
+        """Begin again once a cell may have another share, whether or not anyone asks until then."""
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(EVERY, self._begin_again)
+
+    def _begin_again(self) -> None:
+        self._later = None
+        self._begin()
 
     def _done(self, cell: str, _task: asyncio.Task[None]) -> None:
         del self._running[cell]
@@ -122,6 +136,10 @@ class Programs:
 
     async def _look(self, wanted: ProgramWanted) -> None:
         told = await self._find(wanted.cell, wanted.ends)
+        if told is None:
+            # A keeper that was busy or away; whoever asks for the questions next has it looked for again.
+            self._tried.pop(wanted.id, None)
+            return
         words, pid = told.get("program"), told.get("pid")
         # It may have been answered by now.
         if isinstance(words, str) and words and wanted.id in self._tried:
@@ -130,6 +148,6 @@ class Programs:
             self._found(wanted.cell)
 
 
-async def finds_nothing(_cell: str, _ends: Ends) -> Mapping[str, Any]:
+async def finds_nothing(_cell: str, _ends: Ends) -> Mapping[str, Any] | None:
     """Know no program."""
     return {}

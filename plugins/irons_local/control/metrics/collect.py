@@ -81,7 +81,7 @@ async def collect(of: Measured) -> list[Metric]:
         Metric(
             "irons_questions_open",
             "gauge",
-            "Questions of mode ask that are held for an answer.",
+            "Questions of mode ask that are open.",
             [Sample(of.questions)],
         ),
         *_of_workers(workers, of.gateways.restarts),
@@ -114,9 +114,11 @@ def _of_workers(said: Mapping[int, Mapping[str, Any]], restarts: Mapping[int, in
         found = {number: each.get(name) for number, each in said.items()}
         return [Sample(n, {"worker": str(number)}) for number, n in found.items() if isinstance(n, int)]
 
-    up = [Sample("error" not in each, {"worker": str(number)}) for number, each in said.items()]
+    # One that is gone reports nothing, and is known by its restarts.
+    numbers = sorted({*said, *restarts})
+    up = [Sample("error" not in said.get(n, {"error": ""}), {"worker": str(n)}) for n in numbers]
     yield Metric("irons_gateway_worker_up", "gauge", "Whether a worker of the gateway answers.", up)
-    again = {str(number): restarts.get(number, 0) for number in {*said, *restarts}}
+    again = {str(number): restarts.get(number, 0) for number in numbers}
     about = "How often a worker was replaced, since the server was started."
     yield Metric("irons_gateway_worker_restarts_total", "counter", about, _each("worker", again))
     yield Metric("irons_connections_open", "gauge", "Connections that are open.", of("connections"))

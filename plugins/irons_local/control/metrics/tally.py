@@ -13,7 +13,7 @@ from irons_local import times
 from irons_local.control.store.database import Store
 
 SETTLED = 5_000_000
-"""Microseconds after which an event's count does not grow any more: repeats raise it for a second."""
+"""Microseconds after which an event's count hardly grows any more: repeats raise it for a second from the refusal."""
 _LARGEST = 1 << 62
 
 Counts = Mapping[tuple[str, str], int]
@@ -35,18 +35,20 @@ class EventTally:
             StoreError: the database failed.
         """
         async with self._turn:
-            last, fresh = await store.read(partial(_fresh, after=self._last, before=times.now() - SETTLED))
+            now = times.now()
+            last, fresh = await store.read(partial(_fresh, after=self._last, now=now))
             self._last = last
             self._counts.update(fresh)
             return dict(self._counts)
 
 
-def _fresh(connection: sqlite3.Connection, after: int | None, before: int) -> tuple[int, Counts]:
+def _fresh(connection: sqlite3.Connection, after: int | None, now: int) -> tuple[int, Counts]:
     """The last settled event, and what there is up to it; where nothing was read before, only which event is the last."""
     if after is None:
         return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0]), {}
-    young = "SELECT min(id) FROM events WHERE id > ? AND at > ?"
-    first = connection.execute(young, (after, before)).fetchone()[0]
+    # What is later than now is of a clock that was set back since, and is as old as it is.
+    young = "SELECT min(id) FROM events WHERE id > ? AND at BETWEEN ? AND ?"
+    first = connection.execute(young, (after, now - SETTLED, now + SETTLED)).fetchone()[0]
     end = _LARGEST if first is None else int(first)
     found = connection.execute(
         "SELECT verdict, coalesce(cause, '') AS cause, sum(count) AS times, max(id) AS last FROM events"

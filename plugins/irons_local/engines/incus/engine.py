@@ -21,8 +21,8 @@ from typing import Any
 from irons.files import write_whole
 from irons_local.bundle import sshd
 from irons_local.bundle.machine import INSTANCE, Machine
-from irons_local.cell.layout import SANDBOX4, SANDBOX6
-from irons_local.cell.veth import remove_left
+from irons_local.cell.layout import SANDBOX4, SANDBOX6, outer_name
+from irons_local.cell.veth import remove_left, remove_lost
 from irons_local.engines import starting
 from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved
 from irons_local.engines.incus import guest, images, inside, instance, project
@@ -388,6 +388,9 @@ class IncusContainers:
         if run is not None:
             await asyncio.to_thread(remove_left, run.veth)
             PresentRun.forget(home)
+        else:
+            # A keeper that ended before it answered may have made one that was never noted.
+            await asyncio.to_thread(remove_lost, outer_name(sandbox))
 
 
 def _refuse_more(spec: Spec) -> None:

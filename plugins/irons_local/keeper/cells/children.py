@@ -134,9 +134,18 @@ def _inside(link: Link, outside: socket.socket, ports: Ports, outer: str) -> Non
     configure(veth=bool(outer))
     apply_rules(ports, fresh=True, veth=bool(outer))
     made = sockets.make(ports)
-    more = {"veth": _hold(outer)._asdict()} if outer else {}
     own = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "net", "mnt")]
-    link.send({"ok": {"ports": ports._asdict(), **more}}, [*own, *(sock.fileno() for sock in made)])
+    # A keeper that is gone by now is an error here, and not the end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    held = _hold(outer) if outer else None
+    more = {} if held is None else {"veth": held._asdict()}
+    try:
+        link.send({"ok": {"ports": ports._asdict(), **more}}, [*own, *(sock.fileno() for sock in made)])
+    except BaseException:
+        if held is not None:
+            # With it the cell ends, and the veth with the cell.
+            veth.end_holder(held)
+        raise
 
 
 def _hold(outer: str) -> Veth:
@@ -144,9 +153,8 @@ def _hold(outer: str) -> Veth:
     sleep = program("sleep", "")
     os.chdir("/")
     nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-    pid = os.posix_spawn(
-        sleep, [f"irons: cell of {outer}", "infinity"], _clean(), file_actions=nowhere, setsid=True
-    )
+    words = veth.holder_words(outer).decode().rstrip("\0").split("\0")
+    pid = os.posix_spawn(sleep, words, _clean(), file_actions=nowhere, setsid=True)
     return Veth(outer, pid, namespaces.started(pid) or 0)
 
 

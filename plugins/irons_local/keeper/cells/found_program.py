@@ -156,8 +156,8 @@ def _confine(pids: Sequence[str], outer: _Space, net: _Space, parent: int, clock
             namespaces.setns(inner, namespaces.NEWUSER)
             os.close(inner)
             _become_root(parent)
-            namespaces.capset(namespaces.CAP_DAC_READ_SEARCH, namespaces.CAP_SYS_PTRACE)
             namespaces.prctl(namespaces.PR_SET_NO_NEW_PRIVS, 1)
+            namespaces.capset(namespaces.CAP_DAC_READ_SEARCH, namespaces.CAP_SYS_PTRACE)
             return True
     return False
 
