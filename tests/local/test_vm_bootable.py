@@ -128,7 +128,7 @@ def test_a_newer_kernel_serves_every_image(place: Place) -> None:
 
 
 @unpacking
-def test_an_image_of_an_older_irons_keeps_its_kernel(place: Place) -> None:
+def test_an_image_of_an_older_irons_keeps_its_kernel(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its disk is what machines wrote over: it is not made again, and neither a kit nor its image is needed."""
     image = place.imported(*SYSTEM)
     home = image.home / "vm"
@@ -139,3 +139,13 @@ def test_an_image_of_an_older_irons_keeps_its_kernel(place: Place) -> None:
     found = asyncio.run(store.ensure(place.images, image))
     assert found == store.Bootable(home / "disk", home / "kernel", home / "initrd", "6.0", 4096)
     assert found.disk.read_bytes() == b"disk"
+
+    async def offline(*_words: object, **_more: object) -> None:
+        raise EngineError("image", "the mirror cannot be reached")
+
+    # Without a kit, and without a way to one.
+    monkeypatch.setattr(place.images, "build", offline)
+    asyncio.run(store.prepare(place.images, image))
+    asyncio.run(store.prepare(place.images, None))
+    with pytest.raises(EngineError, match="the mirror cannot be reached"):
+        asyncio.run(store.prepare(place.images, place.imported(*SYSTEM, name="other")))

@@ -28,7 +28,7 @@ from irons_local.engines.vm import chain, console, kvm, launch, limits, power, q
 from irons_local.engines.vm.merge import filling, swap
 from irons_local.errors import CellError, EngineError
 from irons_local.images import merging, origins
-from irons_local.images.bootable import kernel_kits, store
+from irons_local.images.bootable import store
 from irons_local.images.catalog import MACHINE, Image, Images
 from irons_local.images.layers import TREE
 from irons_local.images.saving import explained
@@ -126,7 +126,7 @@ class VmEngine:
             if not probe.usable:
                 progress(limits.slow(probe.why), None)
             wanted = "" if spec.snapshot else (await self._image(spec.image, progress)).id
-            await kernel_kits.prepare(self._images, progress)
+            await store.prepare(self._images, self._images.by_id(wanted) if wanted else None, progress)
             async with self._images.keeping():
                 origin = (
                     await origins.usable(self._images, spec.snapshot)

@@ -67,6 +67,27 @@ class _Made(NamedTuple):
             return None
 
 
+async def prepare(images: Images, image: Image | None, progress: Progress = unheard) -> None:
+    """Have what a kernel kit is made of, where a machine needs one; no image is kept while that is built.
+
+    Args:
+        images: the images.
+        image: the machine's; None for one of a snapshot, whose image is known only once it is kept.
+        progress: called with the progress.
+
+    Raises:
+        EngineError: it could not be built. Of a machine of a snapshot `ensure` says it, where it needs one.
+    """
+    found = None if image is None else _Made.read(image)
+    if found is not None and found.release:
+        return
+    try:
+        await kernel_kits.prepare(images, progress)
+    except EngineError:
+        if image is not None:
+            raise
+
+
 def disk_of(image: Image) -> Path:
     """The file system that machines of an image start from.
 
