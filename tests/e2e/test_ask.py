@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.e2e.lab import Person, eventually
 from tests.repl.terminal import Terminal
@@ -147,14 +145,14 @@ def test_the_live_view_answers(person: Person, sandbox: str) -> None:
     assert answers(person, sandbox) == [("hour", "watch")]
 
 
-@pytest.mark.parametrize("person", ["root"], indirect=True)
 def test_xonsh_answers(person: Person, sandbox: str) -> None:
     """The shell counts as watching: the question is above the line that is typed, the chord and one letter let the program through."""
     person.ok("egress", "mode", "ask", "--sandbox", sandbox)
     (person.home / ".xonshrc").write_text("$PROMPT = 'here> '\n$XONSH_HISTORY_BACKEND = 'dummy'\n")
-    xonsh = str(Path(sys.executable).parent / "xonsh")
+    # It is installed with irons: next to the person's program, or to the interpreter that runs it.
+    words = [*person.lab.enter(user=person.user), str(Path(person.program[0]).parent / "xonsh")]
     env = {**person.env, "TERM": "xterm-256color"}
-    with Terminal([*person.lab.enter(), xonsh], env, columns=120, cwd=str(person.home)) as screen:
+    with Terminal(words, env, columns=120, cwd=str(person.home)) as screen:
         screen.until("here>")
         eventually(lambda: watched(person))
         screen.send("1000 + 7")
