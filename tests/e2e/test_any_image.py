@@ -158,14 +158,14 @@ def as_docker(path: Path, layer: Path, config: dict[str, Any]) -> Path:
 def registry(lab: Lab, place: Path, machine: Machine) -> Iterator[Path]:
     """The files of a registry at a loopback address of the lab's host."""
     machine.require("docker-registry", "skopeo")
-    room = place / "registry"
+    room = place / "image-registry"
     config = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(room)}},
         "http": {"addr": _REGISTRY},
     }
-    (place / "registry.yml").write_text(json.dumps(config))
-    words = [*lab.enter(), "docker-registry", "serve", str(place / "registry.yml")]
+    (place / "image-registry.yml").write_text(json.dumps(config))
+    words = [*lab.enter(), "docker-registry", "serve", str(place / "image-registry.yml")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         try:
             ask = [*lab.enter(), "curl", "-sf", f"http://{_REGISTRY}/v2/"]
