@@ -228,6 +228,7 @@ def test_other_modes_ask_no_one(stand: Stand, mode: str, state: str) -> None:
         (posted(wanted(), fields="Origin: null\r\n"), 403),
         (posted(wanted(reason="x" * MOST_BODY)), 413),
         (posted(wanted()).replace(b"POST", b"PUT"), 405),
+        (b"GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n", 403),
         (b"OPTIONS /ask HTTP/1.1\r\nHost: irons.internal\r\nOrigin: http://a.example\r\n\r\n", 405),
         (posted(wanted(), fields="Transfer-Encoding: chunked\r\n").replace(b"Content-Length", b"X-Length"), 411),
         (posted(b"[]"), 400),

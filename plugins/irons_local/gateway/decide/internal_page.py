@@ -111,7 +111,10 @@ async def _answer(
 ) -> bytes:
     if asked is not None:
         return await ask_page.answer(client, cell, context, asked)
-    if head.method not in {b"GET", b"HEAD"}:
+    if any(host.text != NAME for host in head.hosts):
+        # A page in a browser could read the policy under a name of its own that leads here.
+        answer = pages.response("403 Forbidden", f"irons: this is for programs that ask {NAME} themselves\n")
+    elif head.method not in {b"GET", b"HEAD"}:
         answer = pages.response("405 Method Not Allowed", "irons: this can only be read\n")
     elif head.target.partition(b"?")[0] not in {b"/", b"http://irons.internal/"}:
         answer = pages.response("404 Not Found", "irons: there is only http://irons.internal/\n")
