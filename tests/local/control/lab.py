@@ -159,6 +159,7 @@ class PretendEngine:
         self.snapshots.pop(snapshot, None)
 
     async def look(self, sandbox: str) -> Look:
+        await self._step("look", sandbox)
         facts = {"addresses": "100.64.0.2"}
         if sandbox in self.running:
             return Look("running", facts=facts)

@@ -184,3 +184,57 @@ def test_a_state_without_work_is_no_dead_end(tmp_path: Path) -> None:
                 await lab.reaches("box", reached)
 
     run(work())
+
+
+@pytest.mark.parametrize("trouble", [EngineError("machine", "its service is away"), RuntimeError("a bug")])
+def test_an_engine_that_fails_ends_no_control_plane(tmp_path: Path, trouble: Exception) -> None:
+    """Where an engine cannot say how a sandbox ended, that one is in `error` with the reason, and the others are served."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            made = [(await lab.create(name))["id"] for name in ("one", "two")]
+        engine.running.pop(made[0])
+        engine.trouble["look"] = trouble
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.reaches("one", "error")
+            assert str(trouble) in (await lab.status("one"))["metadata"]["reason"]
+            await lab.reaches("two", "ready")
+            await lab.posted("/sandboxes/one/start")
+            await lab.reaches("one", "ready")
+
+    run(work())
+
+
+def test_an_engine_that_cannot_recover_ends_no_control_plane(tmp_path: Path) -> None:
+    """Whatever an engine raises when it is to take up what runs, the API is served."""
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+        engine.trouble["recover"] = RuntimeError("a bug")
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.reaches("box", "stopped")
+
+    run(work())
+
+
+def test_an_engine_that_does_not_answer_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API answers before an engine has said how a sandbox ended, and has it once it did."""
+    monkeypatch.setattr(lifecycle, "_ASKED_WITHIN", 0.1)
+
+    async def work() -> None:
+        engine = PretendEngine()
+        async with control_plane(tmp_path, engine) as lab:
+            await lab.create("box")
+        engine.running.clear()
+        answers = engine.hold["look"] = asyncio.Event()
+        async with control_plane(tmp_path, engine) as lab:
+            assert (await lab.client.get("/sandboxes")).status_code == 200
+            answers.set()
+            await lab.reaches("box", "stopped")
+
+    run(work())

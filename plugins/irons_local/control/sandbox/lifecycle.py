@@ -14,7 +14,7 @@ from typing import Any
 from irons_local.control.egress.rules_and_modes import Egress
 from irons_local.control.sandbox.access import Change
 from irons_local.control.sandbox.change_records import record_access
-from irons_local.control.sandbox.engine_registry import BUILT_IN
+from irons_local.control.sandbox.engine_registry import BUILT_IN, NAMESPACE, VM
 from irons_local.control.sandbox.new_sandbox import RequestedSandbox, insert_all
 from irons_local.control.sandbox.ssh_ports import NoPortError, SshPorts
 from irons_local.control.sandbox.states import State, Verb, following, refusal, state_of, statuses
@@ -33,6 +33,8 @@ from irons_local.paths import Paths
 _log = logging.getLogger(__name__)
 _INTERRUPTED = "the control plane ended while it was being {}; start it again, or destroy it"
 _CLEARED_WITHIN = 2.0
+_ASKED_WITHIN = 10.0
+"""Seconds that the API waits for engines to say how what runs no more has ended; they may answer later."""
 _ENFORCED_WITHIN = 120.0
 """Seconds that the gateway has to confirm the policy of a sandbox that starts: no client waits for this in one request."""
 _AT_REST = (STOPPING, STOPPED, ERROR)
@@ -236,12 +238,20 @@ class Lifecycle:
         Returns:
             The ids of the sandboxes that run.
         """
+        # These two share directories, and go one after the other; no other engine holds up or is held up.
+        together = [name for name in (NAMESPACE, VM) if name in self._engines]
+        alone = [(name,) for name in self._engines if name not in together]
+        found = await asyncio.gather(*(self._recover(names) for names in (together, *alone)))
+        return set[str]().union(*found)
+
+    async def _recover(self, names: Sequence[str]) -> set[str]:
         running: set[str] = set()
-        for name, engine in self._engines.items():
+        for name in names:
             try:
-                running.update(await engine.recover())
-            except (EngineError, CellError, OSError) as error:
-                _log.warning("engine %s did not recover: %s", name, error)
+                running.update(await self._engines[name].recover())
+            except Exception as error:  # noqa: BLE001 (an engine of a plugin may raise anything)
+                known = isinstance(error, _FAILURES)
+                _log.warning("engine %s did not recover: %s", name, error, exc_info=not known)
         return running
 
     async def reconcile(self) -> None:
@@ -249,8 +259,13 @@ class Lifecycle:
         running = await self.recover()
         known = await self._store.read(sandboxes.all_of)
         self._variables.forget_all_but({sandbox.id for sandbox in known if sandbox.username is None})
-        for sandbox in known:
-            await self._settle(sandbox, runs=sandbox.id in running)
+        ended_unseen = [
+            sandbox for sandbox in known if await self._settle(sandbox, runs=sandbox.id in running)
+        ]
+        if ended_unseen:
+            # An engine that does not answer must not keep the others' sandboxes from being served.
+            looks = [self._begin(sandbox.id, self._look_after(sandbox)) for sandbox in ended_unseen]
+            await asyncio.wait(looks, timeout=_ASKED_WITHIN)
         for stray in running - {sandbox.id for sandbox in known}:
             _log.warning("%s runs, and no sandbox has this id", stray)
         # Of what ended with the machine there is little to clear away: whoever asks first finds it stopped.
@@ -267,7 +282,8 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _settle(self, sandbox: StoredSandbox, *, runs: bool) -> None:
+    async def _settle(self, sandbox: StoredSandbox, *, runs: bool) -> bool:
+        """Bring a sandbox to what was found; True where its engine is still to be asked how it ended."""
         state = self.state(sandbox)
         goal = following(state, Verb.FOUND_RUNNING if runs else Verb.FOUND_ENDED)
         if goal is State.DELETING:
@@ -277,7 +293,7 @@ class Lifecycle:
         elif goal is State.STOPPING and state is State.STOPPING_LEFT:
             self._begin(sandbox.id, self._bring_down(sandbox))
         elif goal is State.STOPPING:
-            await self._stopped_by_itself(sandbox)
+            return True
         elif goal is State.ERROR and (runs or state is not State.ERROR):
             reason = sandbox.reason
             if state is not State.ERROR:
@@ -286,6 +302,12 @@ class Lifecycle:
                 self._begin(sandbox.id, self._bring_down(sandbox, ERROR, reason))
             else:
                 await self._fail(sandbox, reason or "")
+        return False
+
+    async def _look_after(self, sandbox: StoredSandbox) -> None:
+        """Ask how a sandbox ended while no control plane ran, and clear it away."""
+        async with self._failing(sandbox):
+            await self._stopped_by_itself(sandbox)
 
     async def _adopt(self, sandbox: StoredSandbox) -> None:
         try:
