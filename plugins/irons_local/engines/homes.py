@@ -6,6 +6,7 @@ Below one root, `ID` is a sandbox, `.new-ID-…` one that is being made, `.gone-
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +24,10 @@ SETTINGS = "settings"
 """In a sandbox's directory: its host key, the authorized keys and its variables."""
 
 _NEW, _GONE = ".new-", ".gone-"
+_FIRST, _DIGITS = "sb_", 16
+"""An id is these letters, and so many more."""
+
+_log = logging.getLogger(__name__)
 
 
 class Homes:
@@ -67,8 +72,14 @@ class Homes:
             raise EngineError("exists", f"there is a sandbox {sandbox} already")
 
     @asynccontextmanager
-    async def draft(self, sandbox: str) -> AsyncIterator[Path]:
+    async def draft(
+        self, sandbox: str, undo: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[Path]:
         """Give an empty directory, which becomes the sandbox's at the end, or is removed where anything fails.
+
+        Args:
+            sandbox: its id.
+            undo: removes what was made elsewhere, before the directory goes. Where it fails the directory stays, as what is left.
 
         Raises:
             EngineError: it can't be written.
@@ -80,7 +91,7 @@ class Homes:
             yield draft
             draft.rename(self.at(sandbox))
         except BaseException as error:
-            await asyncio.shield(remove_tree(draft))
+            await asyncio.shield(_discard(draft, undo))
             if isinstance(error, OSError):
                 raise EngineError("failed", f"the sandbox's directory: {error.strerror}") from error
             raise
@@ -111,6 +122,21 @@ def reserved(home: Path) -> AbstractAsyncContextManager[int]:
 def is_unfinished(home: Path) -> bool:
     """Tell whether a directory is one that was being made or removed."""
     return home.name.startswith((_NEW, _GONE))
+
+
+def sandbox_of(home: Path) -> str:
+    """The id of the sandbox whose directory, whole or not, this is."""
+    return _FIRST + home.name.partition(_FIRST)[2][:_DIGITS]
+
+
+async def _discard(draft: Path, undo: Callable[[], Awaitable[None]] | None) -> None:
+    if undo is not None:
+        try:
+            await undo()
+        except EngineError as error:
+            _log.warning("%s stays, to be finished later: %s", draft.name, error)
+            return
+    await remove_tree(draft)
 
 
 async def lay_settings(draft: Path, spec: Spec, authorized: str) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -37,11 +38,13 @@ class IncusError(EngineError):
 
     Attributes:
         status: the HTTP status that it answered with or would have; 0 where there was no answer.
+        gone: nothing listens at its socket.
     """
 
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
+    def __init__(self, status: int, message: str, hint: str = "", *, gone: bool = False) -> None:
         super().__init__("machine" if status == 0 else "failed", message, hint)
         self.status = status
+        self.gone = gone
 
     @property
     def busy(self) -> bool:
@@ -53,18 +56,18 @@ class Incus:
     """One Incus, and one project in it.
 
     Args:
-        socket: path of its unix socket.
+        path: of its unix socket.
         project: the project that all requests are about.
         transport: reaches it, where that is not the socket.
     """
 
-    def __init__(self, socket: Path, project: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.socket = socket
+    def __init__(self, path: Path, project: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.socket = path
         self.project = project
         # It logs each request, and what is not well is an error here.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         self._http = httpx.AsyncClient(
-            transport=transport or httpx.AsyncHTTPTransport(uds=str(socket)),
+            transport=transport or httpx.AsyncHTTPTransport(uds=str(path)),
             base_url="http://incus",
             timeout=_ANSWER_WITHIN,
             # Nothing of this machine's environment, such as a proxy, has to do with a local socket.
@@ -233,7 +236,10 @@ class Incus:
             )
         except (httpx.ConnectError, FileNotFoundError, PermissionError) as error:
             raise IncusError(
-                0, f"Incus does not answer at {self.socket}: {_line(error)}", "is its service running?"
+                0,
+                f"Incus does not answer at {self.socket}: {_line(error)}",
+                "is its service running?",
+                gone=await asyncio.to_thread(_is_gone, self.socket),
             ) from error
         except httpx.TimeoutException as error:
             raise IncusError(0, f"Incus did not answer within {_ANSWER_WITHIN:.0f} s") from error
@@ -253,6 +259,18 @@ class Incus:
                 f"Incus: {_line(answer.get('error') or f'status {response.status_code}')}",
             )
         return answer
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether nothing listens at a socket, rather than something that is busy or bars us."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _operation_of(answer: Answer) -> str:

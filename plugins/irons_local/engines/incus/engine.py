@@ -13,7 +13,7 @@ import math
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from irons_local.bundle.machine import INSTANCE, Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6, outer_name
 from irons_local.cell.veth import remove_left, remove_lost
 from irons_local.engines import starting
-from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved
+from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved, sandbox_of
 from irons_local.engines.incus import guest, images, inside, instance, project
 from irons_local.engines.incus.client import Incus, IncusError
 from irons_local.engines.incus.events import Events
@@ -32,7 +32,9 @@ from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Image, Images
+from irons_local.linux.namespaces import started
 from irons_local.linux.remove_tree import remove_tree
+from irons_local.problems import Problem
 from irons_local.progress import Progress, unheard
 
 NAME = "incus"
@@ -41,6 +43,11 @@ _GREETING_WITHIN = 10.0
 _ASK_AGAIN = 0.1
 _IDLE_WITHIN = 120.0
 """Seconds that an operation of Incus's own may keep an instance from being removed: a create unpacks an image."""
+_ASKED_WITHIN = 10.0
+"""Seconds that Incus has to say what runs, before what was recorded counts."""
+_RECOVERED_WITHIN = 15.0
+"""Seconds that a control plane which starts waits for this engine in all."""
+_ENDED_WITHIN = 60.0
 _LOG = "boot.log"
 _RUNS = frozenset({"Running", "Frozen", "Freezing", "Thawed"})
 _log = logging.getLogger(__name__)
@@ -68,33 +75,74 @@ class IncusContainers:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending = asyncio.Lock()
         self._ends: dict[str, str] = {}
+        self._going_on: set[asyncio.Task[bool]] = set()
 
     async def recover(self) -> Sequence[str]:
-        """Remove what is half made, and take up the cells of what runs; gives the ids of the running."""
-        running: list[str] = []
-        for home in self._homes.entries():
-            if not Machine.is_instance(home):
-                continue
+        """Take up the cells of what runs, and begin to remove what is half made; gives the ids of the running.
+
+        Where Incus does not answer in time, what was recorded counts, and `wait` checks it when Incus is back.
+        """
+        homes = [home for home in self._homes.entries() if Machine.is_instance(home)]
+        whole = {home: self._later(home, self._take_up(home)) for home in homes if not is_unfinished(home)}
+        for home in homes:
+            if is_unfinished(home):
+                self._later(home, self._finish(home))
+        if whole:
+            await asyncio.wait(whole.values(), timeout=_RECOVERED_WITHIN)
+        return [
+            home.name
+            for home, taking in whole.items()
+            if (taking.result() if taking.done() else PresentRun.read(home) is not None)
+        ]
+
+    def _later(self, home: Path, work: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
+        """Begin a piece of work that nothing waits for without a bound; a failure costs a line in the log."""
+
+        async def quietly() -> bool:
             try:
-                if is_unfinished(home):
-                    await self._delete(_sandbox_of(home))
-                    await remove_tree(home)
-                elif await self._take_up(home):
-                    running.append(home.name)
-            except (EngineError, CellError, OSError) as error:
+                return await work
+            except (EngineError, CellError, OSError, Problem) as error:
                 # One that cannot be repaired must not keep the others from being served.
                 _log.warning("%s: %s", home.name, error)
-        return running
+                return False
+
+        task = asyncio.create_task(quietly(), name=f"{home.name} at Incus")
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        return task
+
+    async def _finish(self, home: Path) -> bool:
+        """Remove what a create or a removal that was interrupted left; what Incus still does may take its time."""
+        sandbox = sandbox_of(home)
+        async with self._locks[sandbox]:
+            # A create or a removal that came first has done it.
+            if home in self._homes.entries():
+                if not self._homes.at(sandbox).is_dir():
+                    await self._delete(sandbox)
+                await remove_tree(home)
+        return False
 
     async def _take_up(self, home: Path) -> bool:
         sandbox = home.name
         async with self._locks[sandbox], reserved(home):
-            found = await self._found(sandbox)
+            run = PresentRun.read(home)
+            try:
+                async with asyncio.timeout(_ASKED_WITHIN):
+                    found = await self._found(sandbox)
+            except (IncusError, TimeoutError) as error:
+                _log.warning(
+                    "%s: %s", sandbox, str(error) or f"Incus did not answer within {_ASKED_WITHIN:.0f} s"
+                )
+                return run is not None and await self._adopt_unseen(sandbox, home, run)
+            except EngineError as error:
+                # Someone took the mark from it: it is not ours to stop, and the network that it has is.
+                self._ends[sandbox] = error.message
+                await self._drop(sandbox, home)
+                return False
             if not _runs(found):
                 await self._drop(sandbox, home)
                 return False
             try:
-                run = PresentRun.read(home)
                 if run is None:
                     raise CellError("its cell is not recorded")
                 await self._cells.adopt(sandbox, run.veth.pid, run.veth.started)
@@ -103,9 +151,21 @@ class IncusContainers:
                 # Without a cell it has no network; one that has more than it may must not keep what it has.
                 self._ends[sandbox] = f"it was stopped: {error}"
                 _log.warning("%s is stopped: %s", sandbox, error)
+                await self._drop(sandbox, home)
                 await self._halt(sandbox, home, 0.0)
                 return False
             return True
+
+    async def _adopt_unseen(self, sandbox: str, home: Path, run: PresentRun) -> bool:
+        """Take up the cell of what ran when it was last seen."""
+        try:
+            await self._cells.adopt(sandbox, run.veth.pid, run.veth.started)
+        except CellError as error:
+            # As after a restart of the machine: nothing runs, or what runs has no network.
+            _log.warning("%s: %s", sandbox, error)
+            await self._drop(sandbox, home)
+            return False
+        return True
 
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
         """Lay out a stopped sandbox; see `Engine.create`."""
@@ -134,23 +194,23 @@ class IncusContainers:
     ) -> str:
         """Make a sandbox's directory and its instance, both or neither; gives its public host key."""
         asked = False
-        try:
-            async with self._homes.draft(spec.id) as draft:
-                write_whole(draft / INSTANCE, instance.name_of(spec.id), durable=True)
-                host_key = await lay_settings(draft, spec, authorized)
-                machine = replace(
-                    Machine.of(spec, image.id, image.name, host_key, user=image.user), host_key=host_key
-                )
-                found = await self._found(spec.id)
-                if found is not None:
-                    raise EngineError("exists", f"Incus has an instance of {spec.id} already")
-                asked = True
-                await self._incus.change("POST", "instances", instance.creation(machine, fingerprint, pool))
-                machine.write(draft)
-        except BaseException:
+
+        async def undo() -> None:
             if asked:
-                await asyncio.shield(self._delete_quietly(spec.id))
-            raise
+                await self._delete(spec.id)
+
+        async with self._homes.draft(spec.id, undo) as draft:
+            write_whole(draft / INSTANCE, instance.name_of(spec.id), durable=True)
+            host_key = await lay_settings(draft, spec, authorized)
+            machine = replace(
+                Machine.of(spec, image.id, image.name, host_key, user=image.user), host_key=host_key
+            )
+            found = await self._found(spec.id)
+            if found is not None:
+                raise EngineError("exists", f"Incus has an instance of {spec.id} already")
+            asked = True
+            await self._incus.change("POST", "instances", instance.creation(machine, fingerprint, pool))
+            machine.write(draft)
         return host_key
 
     async def start(self, sandbox: str, *, boot: bool = True) -> None:
@@ -159,7 +219,11 @@ class IncusContainers:
         async with self._locks[sandbox], reserved(home):
             found = await self._there(sandbox)
             if _runs(found):
-                return
+                if PresentRun.read(home) is not None:
+                    return
+                # Its cell was dropped when Incus could not stop it: it has no network, and gets none without a start.
+                await self._end(sandbox, 0.0)
+                found = await self._there(sandbox)
             self._ends.pop(sandbox, None)
             started = False
             try:
@@ -201,23 +265,65 @@ class IncusContainers:
         async with self._locks[sandbox]:
             if PresentRun.read(home) is not None:
                 printed = await inside.output(self._incus, sandbox)
-                write_whole(home / _LOG, printed.decode("utf-8", "surrogateescape"))
+                if printed is not None:
+                    write_whole(home / _LOG, printed.decode("utf-8", "surrogateescape"))
             await self._halt(sandbox, home, grace)
             _log.info("stopped", extra={"sandbox": sandbox})
 
     async def destroy(self, sandbox: str) -> None:
         """End it and remove all that it is; see `Engine.destroy`. What is not of this engine stays."""
-        begun = [home for home in self._homes.entries() if _sandbox_of(home) == sandbox]
-        if not any(Machine.is_instance(home) for home in begun):
+        if not self._is_here(sandbox):
             return
         async with self._locks[sandbox]:
-            home = self._homes.at(sandbox)
-            await self._delete(sandbox)
-            await self._drop(sandbox, home)
-            await self._homes.remove(sandbox, _nothing_more)
+            try:
+                await self._delete(sandbox)
+            except IncusError as error:
+                if error.gone:
+                    raise _refused(sandbox, error) from error
+                raise
+            await self._forget(sandbox)
         self._ends.pop(sandbox, None)
         self._locks.pop(sandbox, None)
         _log.debug("destroyed", extra={"sandbox": sandbox})
+
+    async def abandon(self, sandbox: str) -> str:
+        """Remove what is here of a sandbox whose Incus is gone for good.
+
+        Returns:
+            The name of the instance that may be left there; "" where there is no sandbox of this engine.
+
+        Raises:
+            EngineError: something listens at Incus's socket, or the sandbox's network does not end.
+        """
+        if not self._is_here(sandbox):
+            return ""
+        try:
+            await self._incus.get("")
+        except IncusError as error:
+            if not error.gone:
+                raise
+        else:
+            raise EngineError("state", f"Incus is there: destroy {sandbox} by it")
+        async with self._locks[sandbox]:
+            run = PresentRun.read(self._homes.at(sandbox))
+            await self._forget(sandbox, run)
+        return instance.name_of(sandbox)
+
+    def _is_here(self, sandbox: str) -> bool:
+        return any(Machine.is_instance(home) for home in self._homes.entries() if sandbox_of(home) == sandbox)
+
+    async def _forget(self, sandbox: str, run: PresentRun | None = None) -> None:
+        """Remove a sandbox's network and its files, once what held the cell of `run` has ended."""
+        await self._drop(sandbox, self._homes.at(sandbox))
+        if run is not None:
+            deadline = asyncio.get_running_loop().time() + _ENDED_WITHIN
+            while started(run.veth.pid) == run.veth.started:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise EngineError(
+                        "failed", f"process {run.veth.pid}, which holds its network, does not end"
+                    )
+                await asyncio.sleep(_ASK_AGAIN)
+        await self._homes.remove(sandbox, _nothing_more)
 
     async def look(self, sandbox: str) -> Look:
         """How it is, asked of Incus; see `Engine.look`."""
@@ -236,7 +342,12 @@ class IncusContainers:
             **({"user": machine.user} if machine.user else {}),
             **_limits(machine),
         }
-        found = await self._found(sandbox)
+        try:
+            found = await self._found(sandbox)
+        except IncusError:
+            raise
+        except EngineError as error:
+            return Look("broken", error.message, facts)
         if found is None:
             return Look("broken", "its instance is gone from Incus", facts)
         location = str(found.get("location") or "none")
@@ -244,7 +355,7 @@ class IncusContainers:
         if _runs(found):
             run = PresentRun.read(home)
             facts |= {} if run is None else await inside.facts(self._incus, sandbox, services=run.services)
-            return Look("running", facts=facts)
+            return Look("running", self._ends.get(sandbox, ""), facts)
         return Look("stopped", self._ends.get(sandbox, ""), facts)
 
     async def activity(self, sandbox: str) -> Activity | None:
@@ -256,7 +367,7 @@ class IncusContainers:
         """What its boot steps printed last; see `Booter.boot_output`."""
         home = self._homes.of(sandbox)
         if PresentRun.read(home) is not None:
-            return await inside.output(self._incus, sandbox)
+            return await inside.output(self._incus, sandbox) or b""
         try:
             return await asyncio.to_thread((home / _LOG).read_bytes)
         except FileNotFoundError:
@@ -298,6 +409,9 @@ class IncusContainers:
         """Stop a sandbox that has been given more than irons gave it."""
         run = PresentRun.read(home)
         if run is None:
+            # Its cell was dropped when Incus could not stop it.
+            self._ends.setdefault(sandbox, "it was stopped: it had no cell any more")
+            await self._halt(sandbox, home, 0.0)
             return
         try:
             instance.check(found, sandbox, Machine.read(home).limits, run.veth.name)
@@ -374,12 +488,6 @@ class IncusContainers:
             if error.status != 404 and await self._found(sandbox) is not None:
                 raise
 
-    async def _delete_quietly(self, sandbox: str) -> None:
-        try:
-            await self._delete(sandbox)
-        except EngineError as error:
-            _log.warning("%s: %s", sandbox, error)
-
     async def _drop(self, sandbox: str, home: Path) -> None:
         """Let go of a sandbox's cell and its veth, and forget it."""
         with contextlib.suppress(CellError):
@@ -426,9 +534,14 @@ def _runs(found: Mapping[str, Any] | None) -> bool:
     return found is not None and found.get("status") in _RUNS
 
 
-def _sandbox_of(home: Path) -> str:
-    """The sandbox whose directory, whole or not, this is."""
-    return "sb_" + home.name.partition("sb_")[2][:16]
+def _refused(sandbox: str, error: IncusError) -> IncusError:
+    """Why a sandbox cannot be removed where Incus is gone, and what can be done."""
+    return IncusError(
+        0,
+        f"its instance {instance.name_of(sandbox)} cannot be removed: {error.message}",
+        "start Incus and destroy it again; where Incus is gone for good, irons local uninstall --purge removes all that is here",
+        gone=True,
+    )
 
 
 async def _nothing_more(_home: Path) -> None:

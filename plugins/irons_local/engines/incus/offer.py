@@ -65,6 +65,10 @@ class IncusEngine:
         if self._has_any:
             await self._engine.destroy(sandbox)
 
+    async def abandon(self, sandbox: str) -> str:
+        """See `IncusContainers.abandon`."""
+        return await self._engine.abandon(sandbox) if self._has_any else ""
+
     async def look(self, sandbox: str) -> Look:
         """See `Engine.look`."""
         return await self._engine.look(sandbox) if self._has_any else Look("absent")
