@@ -11,6 +11,10 @@ from typing import Any
 
 from irons_local.engines.incus.project import _CONFIG
 
+_FAILED: tuple[int, dict[str, Any]] = (
+    500,
+    {"type": "error", "error": "the database is locked", "error_code": 500},
+)
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
@@ -24,6 +28,7 @@ class PretendedIncus:
         instances: the instances, by name, as it describes them.
         asked: the requests, as `METHOD PATH`.
         silent: requests are taken and never answered.
+        breaking: instances are made, and their creation fails all the same.
         failing: a beginning of `METHOD PATH`, whose requests fail, as Incus fails where its database does.
     """
 
@@ -32,6 +37,7 @@ class PretendedIncus:
         self.instances: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.silent = False
+        self.breaking = False
         self.failing: set[str] = set()
         self._connections: set[asyncio.StreamWriter] = set()
 
@@ -74,7 +80,7 @@ class PretendedIncus:
 
     def _answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if any(f"{method} {path}".startswith(each) for each in self.failing):
-            return 500, {"type": "error", "error": "the database is locked", "error_code": 500}
+            return _FAILED
         kind, _, rest = path.partition("/")
         name, _, part = rest.partition("/")
         found: Any = {}
@@ -88,6 +94,8 @@ class PretendedIncus:
         elif kind == "instances" and method == "POST" and not name:
             made = json.loads(body)
             self.instances[made["name"]] = described(made)
+            if self.breaking:
+                return _FAILED
         elif kind == "instances" and (name not in self.instances or (part == "files" and method == "GET")):
             return 404, {"type": "error", "error": "not found", "error_code": 404}
         elif part == "state" and method == "PUT":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.local.control.lab import ForwardLoop, run, until
+from tests.local.control.lab import KEY, ForwardLoop, run, until
 from tests.local.pretended_incus import PretendedIncus, described
 
 from irons_local.bundle.machine import INSTANCE, Machine
@@ -20,10 +22,11 @@ from irons_local.engines.incus import instance
 from irons_local.engines.incus.engine import IncusContainers
 from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.incus.project import Pool
-from irons_local.engines.protocol import Kit
+from irons_local.engines.protocol import Kit, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
 from irons_local.linux import namespaces
+from irons_local.linux.remove_tree import remove_tree
 
 SANDBOX, OTHER = "sb_0123456789abcdef", "sb_fedcba9876543210"
 NAME = instance.name_of(SANDBOX)
@@ -38,13 +41,13 @@ class PretendCells:
     """
 
     def __init__(self, holder: int) -> None:
-        self._holder = holder
+        self.holder = holder
         self.held: set[str] = set()
         self.lost = False
 
     def veth(self, cell: str) -> Veth:
         """The veth of a cell."""
-        return Veth(outer_name(cell), self._holder, namespaces.started(self._holder) or 0)
+        return Veth(outer_name(cell), self.holder, namespaces.started(self.holder) or 0)
 
     async def make(self, cell: str) -> None:
         raise NotImplementedError
@@ -303,5 +306,139 @@ def test_one_that_runs_without_a_cell_is_ended(bench: Bench) -> None:
             await until(stopped)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+
+    bench.run(work())
+
+
+@pytest.fixture
+def creates(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[object]]:
+    """Create the sandbox from an image that Incus has."""
+    image = SimpleNamespace(id="img_1", name="debian", user="", username="root", sshd="/usr/sbin/sshd")
+
+    async def stored(*_: object) -> object:
+        return image
+
+    async def sent(*_: object) -> str:
+        return "f"
+
+    monkeypatch.setattr(module.Images, "ensure", stored)
+    monkeypatch.setattr(module.images, "ensure", sent)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    return lambda: bench.engine.create(Spec(SANDBOX, "box", KEY))
+
+
+def drafts(bench: Bench) -> list[str]:
+    """What is half made."""
+    return [home.name for home in bench.sandboxes.iterdir() if home.name.startswith(".new-")]
+
+
+@pytest.mark.process
+def test_a_create_that_fails_half_way_leaves_no_instance(
+    bench: Bench, creates: Callable[[], Awaitable[object]]
+) -> None:
+    """An instance that Incus made, and then failed, is deleted with the draft."""
+
+    async def work() -> None:
+        bench.incus.breaking = True
+        async with bench.incus.open():
+            with pytest.raises(EngineError, match="database is locked"):
+                await creates()
+            assert not bench.incus.instances
+            assert not drafts(bench)
+
+    bench.run(work())
+
+
+@pytest.mark.process
+def test_an_instance_that_cannot_be_deleted_is_found_again(
+    bench: Bench, creates: Callable[[], Awaitable[object]]
+) -> None:
+    """Where the deletion fails, too, the draft names the instance, and the next `recover` removes both."""
+
+    async def work() -> None:
+        bench.incus.breaking = True
+        bench.incus.failing.add(f"DELETE instances/{NAME}")
+        async with bench.incus.open():
+            with pytest.raises(EngineError, match="database is locked"):
+                await creates()
+            assert NAME in bench.incus.instances
+            assert len(drafts(bench)) == 1
+            bench.incus.failing.clear()
+            assert await bench.engine.recover() == []
+
+            async def gone() -> bool:
+                return not drafts(bench)
+
+            await until(gone)
+            assert not bench.incus.instances
+
+    bench.run(work())
+
+
+def test_a_destroy_without_incus_says_what_can_be_done(bench: Bench) -> None:
+    """It is refused with one line that names the instance, and the way where Incus is gone for good; nothing is removed."""
+
+    async def work() -> None:
+        bench.has(runs=False)
+        with pytest.raises(EngineError) as caught:
+            await bench.engine.destroy(SANDBOX)
+        assert f"its instance {NAME} cannot be removed: Incus does not answer at" in caught.value.message
+        assert "irons local uninstall --purge" in caught.value.hint
+        assert bench.home().is_dir()
+
+    bench.run(work())
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+def test_a_sandbox_can_be_abandoned_where_incus_is_gone(bench: Bench, runs: bool) -> None:
+    """Its network and its files go, and the instance that may be left is named."""
+
+    async def work() -> None:
+        bench.has(runs=runs)
+        assert await bench.engine.abandon(SANDBOX) == NAME
+        assert not bench.home().exists()
+        assert namespaces.started(bench.cells.holder) is None or not runs
+        assert await bench.engine.abandon(OTHER) == ""
+
+    bench.run(work())
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_sandbox_of_an_incus_that_is_there_is_not_abandoned(bench: Bench, silent: bool) -> None:
+    """Whatever listens at the socket may have the instance, also where it does not answer."""
+    loop = ForwardLoop()
+
+    async def work() -> None:
+        bench.has(runs=False)
+        bench.incus.silent = silent
+        async with bench.incus.open():
+            abandoning = asyncio.create_task(bench.engine.abandon(SANDBOX))
+
+            async def asked() -> bool:
+                return bool(bench.incus.asked)
+
+            await until(asked)
+            loop.skip(1000)
+            with pytest.raises(EngineError):
+                await abandoning
+        assert bench.home().is_dir()
+
+    bench.run(work(), loop)
+
+
+def test_a_stop_without_incus_keeps_the_boot_log(bench: Bench) -> None:
+    """What was kept of the boot steps is not replaced by nothing; a run that printed nothing has an empty log."""
+
+    async def work() -> None:
+        for there, kept in ((False, b"before\n"), (True, b"")):
+            bench.has(runs=True)
+            (bench.home() / "boot.log").write_text("before\n")
+            async with contextlib.AsyncExitStack() as stack:
+                if there:
+                    await stack.enter_async_context(bench.incus.open())
+                with contextlib.suppress(EngineError):
+                    await bench.engine.stop(SANDBOX)
+            assert await bench.engine.boot_output(SANDBOX) == kept
+            await remove_tree(bench.home())
 
     bench.run(work())

@@ -52,6 +52,28 @@ def test_the_state_stays_while_a_sandbox_does(
     assert home.is_dir()
 
 
+@pytest.mark.parametrize("name", ["sb_0000000000000001", ".new-sb_0000000000000001-00ff"])
+def test_a_purge_needs_no_incus_that_is_gone(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where nothing listens at Incus's socket a sandbox, whole or half made, goes, and the instance that may be left is named."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'[local]\nincus_socket = "{tmp_path}/nothing.socket"\n')
+    monkeypatch.setenv("IRONS_CONFIG", str(config))
+    # No veth was made, and to look for one takes root.
+    monkeypatch.setattr("irons_local.engines.incus.engine.remove_lost", lambda _name: None)
+    paths = Paths.of({"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": ""}, os.geteuid())
+    home = paths.sandboxes / name
+    home.mkdir(parents=True)
+    (home / "instance").touch()
+    removal.remove(ctx, paths, (), purge=True)
+    ctx.close()
+    assert not paths.state.exists()
+    printed = ctx.streams.stderr
+    assert isinstance(printed, io.StringIO)
+    assert "incus --project irons delete --force irons-0000000000000001" in printed.getvalue()
+
+
 def test_files_of_ids_that_are_gone_are_left_to_root(
     ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

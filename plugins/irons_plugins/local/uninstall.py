@@ -18,11 +18,13 @@ from irons.record import NamedTuple
 from irons_local.bundle.machine import Machine
 from irons_local.daemon import client
 from irons_local.daemon.survivors import end, survivors
+from irons_local.engines.homes import is_unfinished, sandbox_of
 from irons_local.engines.protocol import Kit
 from irons_local.errors import CellError, EngineError
 from irons_local.keeper import daemonize
 from irons_local.linux.idmap import IdMapError, outer_map
 from irons_local.linux.remove_tree import remove_tree
+from irons_local.problems import Problem
 from irons_plugins.local import systemd
 from irons_plugins.ssh.config.blocks import Installed
 from irons_plugins.ssh.connect.kept import end_all
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from irons.context import Context
     from irons_local.cell.layout import Namespaces, Veth
+    from irons_local.engines.protocol import Engine
     from irons_local.paths import Paths
 
 
@@ -202,22 +205,47 @@ async def _destroy_left(ctx: Context, paths: Paths) -> list[str]:
     """Have every engine destroy what is there, with neither keeper nor control plane; returns what would not go."""
     from irons_local.control.sandbox.engine_registry import make_engines
 
-    homes = _homes(paths)
-    if not homes:
+    names = {home.name: _name(home) for home in _homes(paths)}
+    names = {**{sandbox: sandbox for sandbox in _half_instances(paths)}, **names}
+    if not names:
         return []
     wrong: list[str] = []
     kit = Kit(cells=_NoCells(), images=paths.images, sandboxes=paths.sandboxes)
     engines = make_engines(kit, ctx.host.engines())
-    for home in homes:
-        name = _name(home)
+    for sandbox, name in names.items():
         for engine in engines.values():
             try:
-                await engine.destroy(home.name)
-            except (EngineError, OSError) as error:
+                await engine.destroy(sandbox)
+            except (EngineError, OSError, Problem) as error:
+                left = await _abandoned(engine, sandbox)
+                if left:
+                    ctx.progress(
+                        f"{name}: Incus is gone, and may have its instance yet: incus --project irons delete --force {left}"
+                    )
+                    continue
                 wrong.append(f"sandbox {name}: {error}")
                 # The next engine may know nothing of its processes, and would remove its files from under them.
                 break
     return wrong
+
+
+def _half_instances(paths: Paths) -> list[str]:
+    """Ids of the sandboxes that are half made or half removed, and have an instance of Incus that no file system shows."""
+    try:
+        homes = sorted(paths.sandboxes.iterdir())
+    except OSError:
+        return []
+    return [sandbox_of(home) for home in homes if is_unfinished(home) and Machine.is_instance(home)]
+
+
+async def _abandoned(engine: Engine, sandbox: str) -> str:
+    """Remove a sandbox whose Incus is gone for good; gives the instance that may be left there, "" where it is not so."""
+    from irons_local.engines.incus.offer import IncusEngine
+
+    if isinstance(engine, IncusEngine):
+        with suppress(EngineError, OSError, Problem):
+            return await engine.abandon(sandbox)
+    return ""
 
 
 class _NoCells:
