@@ -29,8 +29,11 @@ PACKAGES = (
 )
 _ANSWERS_WITHIN = 180.0
 _GONE_WITHIN = 60.0
+_MADE_WITHIN = 600.0
+_RUN_WITHIN = 600.0
 
 _JOIN = r"""
+set -e
 group=$1; shift
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   mkdir -p "/sys/fs/cgroup/$group/own"
@@ -91,6 +94,34 @@ done'
 """
 
 
+# An image of the shell that is there already, and a container that waits to be ended.
+_TRY = r"""
+set -e
+try=$(mktemp -d)
+mkdir -p "$try/rootfs"
+cd "$try/rootfs"
+mkdir -p bin sbin dev proc sys run tmp etc
+cp -L /bin/sh /bin/sleep bin/
+for each in $(ldd /bin/sh /bin/sleep | grep -o '/[^ :]*' | grep '^/lib' | sort -u); do
+  mkdir -p ".${each%/*}"
+  cp -L "$each" ".$each"
+done
+printf '#!/bin/sh\nexec /bin/sleep infinity\n' >sbin/init
+chmod 755 sbin/init
+printf 'architecture: %s\ncreation_date: 1\n' "$(uname -m)" >"$try/metadata.yaml"
+tar -C "$try" -cf "$try/image.tar" metadata.yaml rootfs
+incus --quiet image import "$try/image.tar" --alias try
+incus --quiet launch try try --no-profiles --storage default </dev/null || {
+  why=$?
+  incus info try --show-log 2>/dev/null | tail -n 5 >&2
+  exit $why
+}
+incus --quiet delete --force try
+incus --quiet image delete try
+rm -rf "$try"
+"""
+
+
 class NoIncusError(Exception):
     """An Incus cannot be had here; the message says why."""
 
@@ -111,13 +142,18 @@ def make_root(root: Path, mirror: str = "http://deb.debian.org/debian") -> None:
         f"deb [signed-by={key}] {mirror} {suite} main\n" for suite in ("bookworm", "bookworm-backports")
     )
     words = ["--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}"]
-    done = subprocess.run(
-        [program, *words, "bookworm", str(root), "-"],
-        input=sources,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [program, *words, "bookworm", str(root), "-"],
+            input=sources,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_MADE_WITHIN,
+        )
+    except subprocess.TimeoutExpired as error:
+        shutil.rmtree(root, ignore_errors=True)
+        raise NoIncusError(f"mmdebstrap takes longer than {_MADE_WITHIN:.0f} s") from error
     if done.returncode:
         shutil.rmtree(root, ignore_errors=True)
         lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["no reason"]
@@ -158,16 +194,22 @@ class Daemon:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         enter = ["nsenter", "-t", children[0], *("-m", "-p", "-u", "-i", "-C"), "--"]
         clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", *words]
-        done = subprocess.run([*enter, *clean], input=text, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                [*enter, *clean], input=text, capture_output=True, text=True, check=False, timeout=_RUN_WITHIN
+            )
+        except subprocess.TimeoutExpired as error:
+            raise NoIncusError(f"{words[0]} takes longer than {_RUN_WITHIN:.0f} s") from error
         if done.returncode:
-            raise NoIncusError(f"{' '.join(words)}: {done.stderr.strip()[-400:]}")
+            named = " ".join(word for word in words if "\n" not in word)
+            raise NoIncusError(f"{named}: {done.stderr.strip()[-400:]}")
         return done.stdout
 
     def answer(self) -> None:
-        """Wait until it answers, and give it a storage pool; a fresh one has nothing else.
+        """Wait until it answers, give it a storage pool, and start one container; it is left with the pool alone.
 
         Raises:
-            NoIncusError: it does not answer, or has no storage.
+            NoIncusError: it does not answer, has no storage, or cannot start containers here, such as without control groups.
         """
         deadline = time.monotonic() + _ANSWERS_WITHIN
         while not self.socket.exists():
@@ -179,6 +221,7 @@ class Daemon:
             self.inside("incus", "storage", "create", "default", "btrfs", "size=5GiB")
         except NoIncusError:
             self.inside("incus", "storage", "create", "default", "dir")
+        self.inside("sh", "-c", _TRY)
 
     def end(self) -> None:
         """End every process of it, and remove its files and control groups."""

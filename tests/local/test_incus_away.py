@@ -321,8 +321,8 @@ def creates(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Await
     async def sent(*_: object) -> str:
         return "f"
 
-    monkeypatch.setattr(module.Images, "ensure", stored)
-    monkeypatch.setattr(module.images, "ensure", sent)
+    monkeypatch.setattr("irons_local.engines.incus.engine.Images.ensure", stored)
+    monkeypatch.setattr("irons_local.engines.incus.images.ensure", sent)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return lambda: bench.engine.create(Spec(SANDBOX, "box", KEY))
 
