@@ -113,7 +113,7 @@ tar -C "$try" -cf "$try/image.tar" metadata.yaml rootfs
 incus --quiet image import "$try/image.tar" --alias try
 incus --quiet launch try try --no-profiles --storage default </dev/null || {
   why=$?
-  incus info try --show-log 2>/dev/null | tail -n 5 >&2
+  incus info try --show-log 2>/dev/null | grep -m 2 ERROR >&2 || :
   exit $why
 }
 incus --quiet delete --force try
