@@ -88,6 +88,14 @@ def instance_of(owner: Person, name: str) -> str:
     return status(owner, name)["instance"]
 
 
+def incus_process(path: Path) -> int:
+    """The process that answers at Incus's socket."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(path))
+        pid: int = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        return pid
+
+
 def links(lab: Lab) -> str:
     """The network devices of the host."""
     return subprocess.run(
@@ -216,12 +224,27 @@ def test_a_killed_process_of_irons_costs_no_sandbox(owner: Person, box: str, kil
 @only_in_test_fleet
 def test_an_incus_that_is_killed_costs_no_sandbox(owner: Person, box: str, incus_at: Path) -> None:
     """A container runs on and is judged while Incus's daemon is away, and is stopped by it when that is back."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.connect(str(incus_at))
-        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(incus_process(incus_at), signal.SIGKILL)
     assert owner.inside(box, "echo on").stdout == "on\n"
     eventually(lambda: owner.run("stop", box, timeout=300).returncode == 0, what="Incus to be back")
+    owner.ok("start", box, timeout=300)
+    assert owner.inside(box, "echo again").stdout == "again\n"
+
+
+@only_in_test_fleet
+def test_a_control_plane_starts_without_incus(owner: Person, box: str, incus_at: Path) -> None:
+    """One that starts while Incus accepts and does not answer takes up what runs, and stops it when Incus is back."""
+    pid = incus_process(incus_at)
+    parts = json.loads(owner.ok("local", "status", "-o", "json"))
+    server = next(part["pid"] for part in parts if part["process"] == "server")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        os.kill(server, signal.SIGKILL)
+        eventually(lambda: owner.inside(box, "echo on").stdout == "on\n", what="the control plane")
+        assert '"ready"' in owner.ok("list", "-o", "json")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    owner.ok("stop", box, timeout=300)
     owner.ok("start", box, timeout=300)
     assert owner.inside(box, "echo again").stdout == "again\n"
 
