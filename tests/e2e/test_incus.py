@@ -112,12 +112,12 @@ def test_a_container_is_judged_logged_and_gone(owner: Person, incus_at: Path, la
     )
     assert found.stdout == "200first\n", found.stderr
     refused = owner.inside(
-        "first", "curl -sS -m 60 -o /dev/null -w '%{http_code}' http://other.example.test/"
+        "first", "curl -sS -m 60 -o /dev/null -w '%{http_code}' http://closed.example.test/"
     )
     assert refused.stdout == "403", refused.stderr
     verdicts = {(event["host"], event["allowed"]) for event in owner.events("first")}
-    assert {(WEB, True), ("other.example.test", False)} <= verdicts
-    assert not lab.arrived(host="other.example.test")
+    assert {(WEB, True), ("closed.example.test", False)} <= verdicts
+    assert not lab.arrived(host="closed.example.test")
     assert status(owner, "first")["engine"] == "incus"
     owner.ok("stop", "first", timeout=300)
     assert "irs-" not in links(lab)
