@@ -135,7 +135,6 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
             "answers": [{"host": "c.example"}],
         },
     ),
-    (CONTROL_TO_WORKER, messages.Looked(), {"op": "audit.looked"}),
     (WORKER_TO_CONTROL, messages.Grown("1-2-0"), {"op": "audit", "run": "1-2-0"}),
     (WORKER_TO_CONTROL, messages.LostRecords({"sb_1": 4}), {"op": "unrecorded", "cells": {"sb_1": 4}}),
     (WORKER_TO_KEEPER, messages.Alive(), {"op": "alive"}),

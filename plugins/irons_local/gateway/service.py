@@ -55,7 +55,6 @@ from irons_local.ipc.messages import (
     FromControl,
     Impact,
     Listeners,
-    Looked,
     Missed,
     NewLink,
     ProbeHost,
@@ -353,8 +352,6 @@ class Service:
                 self._watched, self._watched_at = asked, monotonic()
                 for each in self._cells.values():
                     self._let_watch(each)
-            case Looked():
-                self._news.looked()
             case ReplyQuestion(name, host, port, said, since):
                 found = self._cells.get(name)
                 if found is None:

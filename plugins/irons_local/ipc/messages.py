@@ -265,10 +265,6 @@ class ReplyQuestion(NamedTuple):
     since: Annotated[int, fields.number] = 0
 
 
-class Looked(NamedTuple):
-    """All logs were read since the last `Grown`: the next one may come."""
-
-
 # Worker to control plane
 
 
@@ -316,7 +312,7 @@ class Alive(NamedTuple):
 FromKeeper = Attach | Detach | Missed | Surrender | NewLink | Stats
 FromControl = (
     PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
-    | WatchQuestions | ReplyQuestion | Looked
+    | WatchQuestions | ReplyQuestion
 )  # fmt: skip
 OfWorkers = NewWorker | Moved
 FromWorker = Grown | LostRecords | OpenQuestions
@@ -357,7 +353,6 @@ CONTROL_TO_WORKER: Final[Mapping[str, type[FromControl]]] = {
     "stats": Stats,
     "questions.watch": WatchQuestions,
     "questions.reply": ReplyQuestion,
-    "audit.looked": Looked,
 }
 WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {
     "audit": Grown,

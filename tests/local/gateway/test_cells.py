@@ -14,7 +14,7 @@ from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand, in_time, policy, quick
 
 from irons_local import clocks
-from irons_local.gateway.record.notify import CALM, LATER, PAUSE, UNHEARD, Notifier
+from irons_local.gateway.record.notify import CALM, LATER, PAUSE, Notifier
 from irons_local.gateway.service import CUT
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import RequestError
@@ -179,96 +179,54 @@ def test_a_control_plane_that_does_not_read_is_not_told_over_and_over() -> None:
     asyncio.run(run())
 
 
-class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time stands still."""
+def test_a_refusal_is_told_before_what_is_let_through() -> None:
+    """A refusal's notice comes at once; that of any other record later, and no sooner for another such record."""
 
-    now = 100.0
+    class Clock(asyncio.SelectorEventLoop):
+        """A loop whose time stands still."""
 
-    def time(self) -> float:
-        """The time."""
-        return self.now
+        now = 100.0
 
+        def time(self) -> float:
+            """The time."""
+            return self.now
 
-class Told:
-    """A notifier on such a loop, with one listener."""
+    loop = Clock()
+    near, far = socket.socketpair()
+    far.setblocking(False)
 
-    def __init__(self) -> None:
-        self._loop = Clock()
-        near, self._far = socket.socketpair()
-        self._far.setblocking(False)
-
-        async def made() -> tuple[Notifier, AsyncLink]:
-            return Notifier(self._loop), AsyncLink(near)
-
-        self.news, self._link = self._loop.run_until_complete(made())
-        self.news.tell(self._link)
-
-    def told(self, after: float) -> bool:
-        """True where the listener has heard something so many seconds later."""
-        self._loop.now += after
+    def told(after: float) -> bool:
+        loop.now += after
         for _ in range(8):
-            self._loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
         with contextlib.suppress(BlockingIOError):
-            return bool(self._far.recv(4096))
+            return bool(far.recv(4096))
         return False
 
-    def close(self) -> None:
-        """Let go of everything."""
-        self._link.close()
-        self._far.close()
-        self._loop.close()
+    async def made() -> tuple[Notifier, AsyncLink]:
+        return Notifier(asyncio.get_running_loop()), AsyncLink(near)
 
-
-@pytest.fixture
-def listener() -> Iterator[Told]:
-    """A notifier whose clock the test has."""
-    made = Told()
+    news, link = loop.run_until_complete(made())
+    news.tell(link)
     try:
-        yield made
+        news.wrote("1-2-0", refused=False)
+        assert not told(LATER / 2)
+        news.wrote("1-2-0", refused=False)
+        assert told(LATER / 2)
+        news.wrote("1-2-0", refused=False)
+        assert not told(PAUSE)
+        news.wrote("1-2-0", refused=True)
+        assert told(0)
+        news.wrote("1-2-0", refused=True)
+        assert not told(PAUSE / 2)
+        assert told(PAUSE / 2)
+        news.wrote("1-2-0", refused=False)
+        assert not told(CALM - LATER)
+        assert told(LATER)
     finally:
-        made.close()
-
-
-def test_a_refusal_is_told_before_what_is_let_through(listener: Told) -> None:
-    """A refusal's notice comes at once; that of any other record later, and no sooner for another such record."""
-    news, told = listener.news, listener.told
-    news.wrote("1-2-0", refused=False)
-    assert not told(LATER / 2)
-    news.wrote("1-2-0", refused=False)
-    assert told(LATER / 2)
-    news.looked()
-    news.wrote("1-2-0", refused=False)
-    assert not told(PAUSE)
-    news.wrote("1-2-0", refused=True)
-    assert told(0)
-    news.wrote("1-2-0", refused=True)
-    assert not told(PAUSE / 2)
-    assert told(PAUSE / 2)
-    news.looked()
-    news.wrote("1-2-0", refused=False)
-    assert not told(CALM - LATER)
-    assert told(LATER)
-
-
-def test_what_is_let_through_is_told_once_until_it_is_looked_at(listener: Told) -> None:
-    """Its next notice waits for the look; a refusal's does not, and a listener that never reports a look gets one all the same."""
-    news, told = listener.news, listener.told
-    news.wrote("1-2-0", refused=False)
-    assert told(LATER)
-    news.wrote("1-2-0", refused=False)
-    assert not told(2 * CALM)
-    news.looked()
-    assert told(LATER)
-    news.wrote("1-2-0", refused=False)
-    assert not told(2 * CALM)
-    news.wrote("1-2-0", refused=True)
-    assert told(0)
-    news.wrote("1-2-0", refused=False)
-    assert not told(UNHEARD - LATER)
-    assert told(LATER)
-    # What was looked at before anything new was written leads to no notice.
-    news.looked()
-    assert not told(2 * UNHEARD)
+        link.close()
+        far.close()
+        loop.close()
 
 
 def test_a_lost_control_plane_is_replaced(stand: Stand) -> None:

@@ -58,7 +58,6 @@ class Audit:
         ingest: takes logs in.
         kept: how long events are kept.
         settle: asks which workers served these cells; False where the keeper does not answer now.
-        looked: called once the logs were read that notices were about.
     """
 
     def __init__(
@@ -67,12 +66,9 @@ class Audit:
         ingest: Ingest,
         kept: Retention,
         settle: Callable[[Collection[tuple[str, int]]], Awaitable[bool]] | None = None,
-        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._settle = settle
-        self._looked = looked
-        self._noticed = False
         self._ingest = ingest
         self._kept = kept
         self._changes = Changes()
@@ -88,7 +84,6 @@ class Audit:
 
     def poke(self, _run: str = "") -> None:
         """Say that a log has grown: it is read at once where a reader waits, else with what the next `UNREAD` seconds bring."""
-        self._noticed = True
         if self._waiting:
             self._poked.set()
         elif self._later is None:
@@ -101,12 +96,9 @@ class Audit:
             self._put_off_no_more()
             looking, self._next_look = self._next_look, None
             began = times.now()
-            noticed, self._noticed = self._noticed, False
             try:
                 if await self.catch_up():
                     self._looked_at = began
-                if noticed:
-                    self._looked()
             except StoreError as error:
                 _log.warning("audit records wait: %s", error)
             except Exception:  # noqa: BLE001 (no log may stop the rest of the control plane)

@@ -26,7 +26,6 @@ from irons_local.ipc.messages import (
     FromControl,
     Impact,
     Listeners,
-    Looked,
     OpenQuestions,
     ProbeHost,
     PutPolicy,
@@ -150,12 +149,6 @@ class Gateways:
         for peer in self._peers.values():
             if peer.connected:
                 peer.tell(told)
-
-    def looked(self) -> None:
-        """Notify each worker that the logs were read since its last notice."""
-        for peer in self._peers.values():
-            if peer.connected:
-                peer.tell(Looked())
 
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """Give an answer that is not a rule, to the question that was asked at `since`.

@@ -1,8 +1,7 @@
 """Tells the control plane that the audit log has grown, or that it cannot.
 
 Of a refusal at once, then at most every 20 ms. Of anything else a little later, and more seldom: what is let through
-is not kept waiting by a process that wakes up for its record. And while the control plane has not looked since the last
-notice, which it may put off, no other one of such records says anything new.
+is not kept waiting by a process that wakes up for its record.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ LATER = 0.005
 """Seconds that a record of what is let through waits for its notice: by then its connection is under way, as a rule."""
 CALM = 0.05
 """Seconds between two notices of such records, at least."""
-UNHEARD = 2.0
-"""The same while the control plane has not reported that it has looked, as one of an earlier version never does."""
 
 
 class Notifier:
@@ -42,7 +39,6 @@ class Notifier:
         self._last = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
-        self._unheard = False
         self._counting = self._miscounted = False
         # Not of whichever cell's record came first.
         self._context = contextvars.copy_context()
@@ -51,7 +47,6 @@ class Notifier:
     def tell(self, link: AsyncLink) -> None:
         """Send notices to this link too."""
         self._links[link] = set()
-        self.looked()
 
     def forget(self, link: AsyncLink) -> None:
         """Send it no more."""
@@ -72,16 +67,9 @@ class Notifier:
         if self._timer is None or (refused and not self._hurried):
             self._arm(refused)
 
-    def looked(self) -> None:
-        """The control plane has looked at the logs since the last notice: the next notice may be sent."""
-        self._unheard = False
-        if self._timer is not None and not self._hurried:
-            self._arm(hurried=False)
-
     def _arm(self, hurried: bool) -> None:
         now = self._loop.time()
-        calm = UNHEARD if self._unheard else CALM
-        when = max(now, self._last + PAUSE) if hurried else max(now + LATER, self._last + calm)
+        when = max(now, self._last + PAUSE) if hurried else max(now + LATER, self._last + CALM)
         if self._timer is not None:
             when = min(when, self._timer.when())
             self._timer.cancel()
@@ -107,7 +95,6 @@ class Notifier:
 
     def _send(self) -> None:
         self._timer, self._hurried, self._last = None, False, self._loop.time()
-        self._unheard = True
         runs, self._runs = self._runs, set()
         for link, untold in self._links.items():
             untold.update(runs)
