@@ -297,3 +297,16 @@ def test_the_words_of_a_sandbox_push_no_other_question_off(height: int) -> None:
     if height > 10:
         assert 'the sandbox says: "please' in text
         assert spoken == 3 if height > 11 else spoken >= 2
+
+
+@pytest.mark.parametrize("moves", [0, 1, 9, 31, 33])
+def test_a_flood_around_the_chosen_question_hides_no_other_sandbox(moves: int) -> None:
+    """Wherever the chosen one is among many of a sandbox, the first question of each other one is there."""
+    screen = AskScreen()
+    screen.take(flood(asked("beta", "b.example"), asked("gamma", "c.example"), left=400))
+    for _ in range(moves):
+        screen.key("j")
+    lines = see(screen, 0)
+    assert len(lines) <= 24
+    assert {"b.example:443", "c.example:443"} <= {line.split()[-1] for line in lines if line.strip()}
+    assert sum(line.startswith("> ") for line in lines) == 1

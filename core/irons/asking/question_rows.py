@@ -66,20 +66,34 @@ def whole_names(names: Iterable[str], width: int) -> frozenset[str]:
     return frozenset(name for name, cut in shown.items() if times[cut] > 1)
 
 
-def around(sizes: Sequence[int], chosen: int, room: int) -> slice:
-    """Return which of the questions of so many rows to show in so much room: the chosen one in their middle."""
-    first, last = chosen, min(chosen + 1, len(sizes))
-    left = room - sum(sizes[first:last])
+def around(sizes: Sequence[int], chosen: int, room: int, kept: Iterable[int] = ()) -> list[int]:
+    """Return the places of the questions of so many rows to show in so much room: the chosen one in their middle.
+
+    Args:
+        sizes: The rows of each.
+        chosen: The place of the chosen one, which comes before all others.
+        room: The rows.
+        kept: Places that the chosen one's neighbours give way to, for as long as there is room.
+    """
+    if not sizes:
+        return []
+    shown = {chosen}
+    left = room - sizes[chosen]
+    for place in kept:
+        if place not in shown and sizes[place] <= left:
+            shown.add(place)
+            left -= sizes[place]
+    ends = {-1: chosen, 1: chosen}
     grows = True
     while grows:
         grows = False
-        if first > 0 and sizes[first - 1] <= left:
-            first, grows = first - 1, True
-            left -= sizes[first]
-        if last < len(sizes) and sizes[last] <= left:
-            left -= sizes[last]
-            last, grows = last + 1, True
-    return slice(first, last)
+        for step in ends:
+            place = ends[step] + step
+            if 0 <= place < len(sizes) and (place in shown or sizes[place] <= left):
+                left -= 0 if place in shown else sizes[place]
+                shown.add(place)
+                ends[step], grows = place, True
+    return sorted(shown)
 
 
 def words_of(question: OpenQuestion, width: int) -> list[str]:

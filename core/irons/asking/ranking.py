@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from irons.record import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from irons.client.models.questions import OpenQuestion, QuestionPage
 
 
@@ -40,6 +42,14 @@ def by_sandbox(page: QuestionPage) -> list[SandboxQuestions]:
     ]
     first = {question.sandbox: -at for at, question in reversed(list(enumerate(page.questions)))}
     return sorted(found, key=lambda each: (not each.questions, each.places, -first.get(each.sandbox, 0)))
+
+
+def first_of_each(questions: Iterable[OpenQuestion]) -> tuple[int, ...]:
+    """Return the places of the questions that are the first of their sandbox."""
+    places: dict[str, int] = {}
+    for place, question in enumerate(questions):
+        places.setdefault(question.sandbox, place)
+    return tuple(places.values())
 
 
 def in_turns(page: QuestionPage) -> tuple[OpenQuestion, ...]:

@@ -9,7 +9,7 @@ from irons.asking.details import details
 from irons.asking.folding import folded
 from irons.asking.question_line import question_line
 from irons.asking.question_rows import QuestionRows, around, beginnings, whole_names, words_of
-from irons.asking.ranking import in_turns
+from irons.asking.ranking import first_of_each, in_turns
 from irons.asking.widening import wider_patterns
 from irons.client.models.questions import QuestionPage
 from irons.record import NamedTuple
@@ -267,7 +267,7 @@ class AskScreen:
         words = self._words(width - 4, room - sum(sizes))
         if questions:
             sizes[at] += len(words)
-        for each in questions[around(sizes, at, room)]:
+        for each in (questions[place] for place in around(sizes, at, room, first_of_each(questions))):
             mark = ">" if each.id == self.chosen else " "
             chosen = len(rows) if each.id == self.chosen else chosen
             pattern, *more = blocks[each.id].all()
