@@ -87,8 +87,8 @@ def around(sizes: Sequence[int], chosen: int, room: int, kept: Iterable[int] = (
     grows = True
     while grows:
         grows = False
-        for step in ends:
-            place = ends[step] + step
+        for step, end in tuple(ends.items()):
+            place = end + step
             if 0 <= place < len(sizes) and (place in shown or sizes[place] <= left):
                 left -= 0 if place in shown else sizes[place]
                 shown.add(place)
