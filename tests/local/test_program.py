@@ -212,7 +212,7 @@ def test_long_and_hostile_words_are_bounded(kept: Kept) -> None:
 
 
 def test_what_is_not_known_is_absent(kept: Kept) -> None:
-    """A connection that is not there, odd addresses, and a process that is no sandbox's, as that of a virtual machine."""
+    """An unknown connection, odd addresses, and a process of the host, such as a virtual machine's, have no program."""
     cell = kept.make()
     with sandbox(kept, cell, inside=False) as asked:
         assert answered(kept, asked) == {}

@@ -297,7 +297,7 @@ class Images:
         """Write the files of an image, its name used again or not, as a plain tar archive to an open file.
 
         Raises:
-            EngineError: it cannot be read, or there is no room.
+            EngineError: it cannot be read, or the disk is full.
         """
         if image.disk:
             self.lower(image)

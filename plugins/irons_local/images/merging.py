@@ -72,7 +72,7 @@ async def merged(
         The layer; None where fewer than two can be merged.
 
     Raises:
-        EngineError: a layer is gone, or there is no room.
+        EngineError: a layer is gone, or the disk is full.
         OSError: something cannot be read or written.
     """
     with layers.draft(kind, redirects=redirects) as (layer, home):

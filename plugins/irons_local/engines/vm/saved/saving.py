@@ -30,7 +30,7 @@ async def save(images: Images, home: Path, name: str) -> Image:
         name: what to call the image.
 
     Raises:
-        EngineError: it runs, has too many layers, or is damaged, or there is no room; nothing has changed then.
+        EngineError: it runs, has too many layers, is damaged, or the disk is full; nothing has changed then.
     """
     check_name(name)
     async with reserved(home), images.keeping():

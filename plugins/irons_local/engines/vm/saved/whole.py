@@ -6,6 +6,7 @@ than the disks take on the host, so that a small disk cannot fill that of the pe
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -101,9 +102,11 @@ class _Target:
             try:
                 here = os.lseek(source, here, os.SEEK_DATA)
                 until = min(os.lseek(source, here, os.SEEK_HOLE), end)
-            except OSError:
-                # There is none behind.
-                return
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    # Only a hole follows.
+                    return
+                raise
             while here < until:
                 piece = os.pread(source, min(_PIECE, until - here), here)
                 if not piece:
