@@ -266,10 +266,17 @@ class Told:
             assert time.monotonic() < deadline, (self.events, self.trouble, self.failed)
             waiting.wait(0.005)
 
+    def end(self) -> None:
+        """Stop the feed, and wait for its thread: what it still asks would be counted by the tests after this one."""
+        self.feed.stop()
+        self.feed._thread.join(PATIENCE)
+        assert not self.feed._thread.is_alive()
+
 
 @pytest.fixture
-def api(env: dict[str, str]) -> Api:
-    """A client of the fake API."""
+def api(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A client of the fake API, which holds no answer for long: the end of a feed waits for it."""
+    monkeypatch.setattr("irons_repl.watch.feed.WAIT", 0.05)
     streams = Streams(io.StringIO(), io.StringIO(), io.StringIO(), env)
     session = ShellSession(PluginHost(env={"IRONS_PLUGINS": ""}), streams)
     return session.api(session.settings())
@@ -287,7 +294,7 @@ def test_the_feed_brings_each_event_once(api: Api, fake: FakeApi, extended: bool
     for number in range(5):
         fake.record(f"n{number}.example", "agent-1")
     told.until(lambda: len(told.events) == 6)
-    told.feed.stop()
+    told.end()
     assert told.events == ["before.example", *(f"n{n}.example" for n in range(5))]
     assert told.modes[0] == "warn"
     api.close()
@@ -319,7 +326,7 @@ def test_the_feed_learns_what_changes(
     )
     fake.change(folded, count=12)
     told.until(lambda: model.totals == VerdictTotals(1, 12, 0))
-    told.feed.stop()
+    told.end()
     assert told.events == ["slow.example", "evil.example"]
     assert told.rotated[0].startswith("5 events of agent-1 were rotated out")
     api.close()
@@ -329,7 +336,6 @@ def test_the_feed_brings_the_rules_when_they_change(
     api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rules of both scopes are read at the beginning and looked at again; the same ones are brought once."""
-    monkeypatch.setattr("irons_repl.watch.feed.WAIT", 0.05)
     monkeypatch.setattr("irons_repl.watch.feed.MODE_EVERY", 0.05)
     monkeypatch.setattr("irons_repl.watch.feed.PAUSE", 0.05)
     fake.sandboxes["agent-1"].rules.append({"pattern": "own.example", "list": "allow"})
@@ -344,7 +350,7 @@ def test_the_feed_brings_the_rules_when_they_change(
         fake.rules.append({"pattern": "new.example", "list": "allow"})
     told.until(lambda: len(told.standings) == 2)
     assert told.standings[-1].marks(event("new.example")) == "allow"
-    told.feed.stop()
+    told.end()
     api.close()
 
 
@@ -353,7 +359,6 @@ def test_the_feed_says_that_an_answer_is_late(
     api: Api, fake: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mode is not shown as current for as long as a request may take: trouble is reported before, and its end."""
-    monkeypatch.setattr("irons_repl.watch.feed.WAIT", 0.05)
     monkeypatch.setattr("irons_repl.watch.feed.MODE_EVERY", 0.05)
     told = Told(api, "agent-1", late_after=0.2)
     told.feed.start()
@@ -363,7 +368,7 @@ def test_the_feed_says_that_an_answer_is_late(
     told.until(lambda: "the server does not answer yet" in told.trouble)
     go.set()
     told.until(lambda: told.trouble[-1] == "")
-    told.feed.stop()
+    told.end()
     api.close()
 
 
@@ -379,7 +384,7 @@ def test_the_feed_outlives_a_server_that_is_away(
     fake.record("a.example", "agent-1")
     fake.record("b.example", "agent-1")
     told.until(lambda: len(told.events) == 2 and told.trouble and told.trouble[-1] == "")
-    told.feed.stop()
+    told.end()
     api.close()
 
 
@@ -392,7 +397,7 @@ def test_a_server_that_says_it_waits_and_does_not_is_left_in_peace(api: Api, fak
     told.until(lambda: len(fake.lines()) > 6)
     asked, began = len(fake.lines()), time.monotonic()
     told.until(lambda: time.monotonic() - began > 1)
-    told.feed.stop()
+    told.end()
     # A busy machine looks later than after a second.
     assert len(fake.lines()) - asked < 12 * (time.monotonic() - began)
     api.close()
@@ -404,4 +409,5 @@ def test_the_feed_ends_where_there_is_no_such_sandbox(api: Api) -> None:
     told.feed.start()
     told.until(lambda: told.failed)
     assert told.failed[0].exit_code == 3
+    told.end()
     api.close()
