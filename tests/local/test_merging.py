@@ -175,8 +175,7 @@ async def _merge(place: Place) -> None:
     homes = Homes(place.root / "sandboxes")
     merges = Merges(place.images, homes, defaultdict(asyncio.Lock), chains)
     for home in homes.entries():
-        async with place.images.keeping():
-            await merges.make_room(home)
+        await merges.make_room(home)
 
 
 def _killed_at(step: int, place: Place) -> bool:
@@ -377,6 +376,30 @@ def test_snapshots_that_are_removed_leave_no_long_chain(place: Place) -> None:
     found = {path.name for tree in trees if (tree / "srv").exists() for path in (tree / "srv").iterdir()}
     assert found == {str(number) for number in range(rounds)}
     assert _names(place) == set(Machine.read(home).layers)
+
+
+@unpacking
+@pytest.mark.slow
+def test_a_merge_before_a_snapshot_keeps_no_one_from_the_images(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep, which waits for who uses the images, goes through while layers are merged, and leaves what they are made of."""
+    home = _with_layers(place, place.imported(*SYSTEM), DEEPEST)
+    make = merging.stack_files
+
+    async def stack_files(trees: Sequence[Path], target: Path, *, redirects: bool) -> None:
+        async with asyncio.timeout(60):
+            await place.images.sweep()
+        await make(trees, target, redirects=redirects)
+
+    monkeypatch.setattr(merging, "stack_files", stack_files)
+    engine = NamespaceEngine(
+        Kit(cast("Cells", object()), place.root / "images", place.root / "sandboxes"), Groups("none", {})
+    )
+    asyncio.run(engine.capture(home.name, "sn_0000000000000001", "then"))
+    assert len(Machine.read(home).layers) == 1
+    names = sorted(str(number) for number in range(DEEPEST))
+    assert _seen(place, home) == [*names, f"{DEEPEST - 1}"]
 
 
 @unpacking

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from tests.hostile_disks import over
@@ -192,6 +192,29 @@ def test_a_restore_of_a_machine_with_all_its_layers_works(tmp_path: Path) -> Non
     place.write(b"goes on")
     asyncio.run(place.engine.capture(SANDBOX, "sn_00000000000000fe", "again"))
     assert place.written() == [b"", b"goes on", b"1", b"0"]
+
+
+def test_a_merge_before_a_snapshot_keeps_no_one_from_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep, which waits for who uses the images, goes through while layers are merged, and leaves what they are made of."""
+    place = _Place(tmp_path)
+    for number in range(chain.DEEPEST):
+        place.write(b"%d" % number)
+        asyncio.run(place.engine.capture(SANDBOX, f"sn_{number:016x}", f"at-{number}"))
+    for number in range(chain.DEEPEST):
+        asyncio.run(place.images.snapshots.remove(f"sn_{number:016x}"))
+    place.write(b"last")
+
+    async def call(_: str, __: str, request: Mapping[str, Any], **___: object) -> dict[str, Any]:
+        async with asyncio.timeout(60):
+            await place.images.sweep()
+        os.write(request["target"], os.pread(request["disks"][0], 1 << 30, 0))
+        return {}
+
+    monkeypatch.setattr("irons_local.engines.vm.merge.filling.call", call)
+    asyncio.run(place.engine.capture(SANDBOX, "sn_00000000000000ff", "more"))
+    assert place.written() == [b"", b"last", b"15"]
 
 
 def test_a_snapshot_that_does_not_fit_leaves_the_machine_as_it_was(

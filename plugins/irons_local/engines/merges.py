@@ -70,7 +70,7 @@ class Merges:
             self._task = asyncio.create_task(self._work(), name="merging layers")
 
     async def make_room(self, home: Path) -> None:
-        """Merge layers of a sandbox that has as many as it may; it is held, and nothing sweeps.
+        """Merge layers of a sandbox that has as many as it may; it is held, and its record keeps its layers from being swept.
 
         Where that fails, it has as many as before.
         """
@@ -80,7 +80,9 @@ class Merges:
                 return
             async with self._merged(home, machine, 2) as made:
                 if made is not None:
-                    await self._chains.put(home, made)
+                    # Only for this: others wait for it, and what a merge copies takes long.
+                    async with self._images.keeping():
+                        await self._chains.put(home, made)
         except (EngineError, OSError) as error:
             _log.warning("its layers are not merged: %s", error, extra={"sandbox": home.name})
 

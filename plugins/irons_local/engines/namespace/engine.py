@@ -266,21 +266,24 @@ class NamespaceEngine:
     ) -> KeptFiles:
         """Keep its files as they are now; see `Copies.capture`."""
         home = self._homes.of(sandbox)
-        async with self._locks[sandbox], reserved(home), self._images.keeping():
-            process = Machine.running(home)
-            if process is None:
+        async with self._locks[sandbox], reserved(home):
+            if Machine.running(home) is None:
                 await settle(home, self._images.layers)
                 await self._merges.make_room(home)
-            work, record = self._capturing(home, snapshot, name)
             pause = freezing.Pause()
-            if process is None:
-                whole = await work.stopped(record, progress)
-            else:
-                whole = await work.running(
-                    record,
-                    progress,
-                    lambda: freezing.frozen(self._groups, sandbox, process, home, pause),
-                )
+            async with self._images.keeping():
+                process = Machine.running(home)
+                if process is None:
+                    await settle(home, self._images.layers)
+                work, record = self._capturing(home, snapshot, name)
+                if process is None:
+                    whole = await work.stopped(record, progress)
+                else:
+                    whole = await work.running(
+                        record,
+                        progress,
+                        lambda: freezing.frozen(self._groups, sandbox, process, home, pause),
+                    )
             _log.info(
                 "captured as %s, paused for %.3f s", snapshot, pause.seconds, extra={"sandbox": sandbox}
             )
@@ -289,25 +292,26 @@ class NamespaceEngine:
     async def restore(self, sandbox: str, snapshot: str, kept: str, name: str, made: OnKept) -> None:
         """Put the files of a snapshot in place of its own; see `Copies.restore`."""
         home = self._homes.of(sandbox)
-        async with self._locks[sandbox], reserved(home), self._images.keeping():
+        async with self._locks[sandbox], reserved(home):
             if Machine.running(home) is not None:
                 raise EngineError("state", f"sandbox {sandbox} runs", "stop it first")
             await settle(home, self._images.layers)
-            origin = await origins.usable(self._images, snapshot)
             await self._merges.make_room(home)
-            work, record = self._capturing(home, kept, name)
-            whole = await work.stopped(record, unheard, empties=True)
-            await made(KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else ""))
-            if not origin.laid:
-                Machine.mark_laid(home, laid=False)
-            replace(
-                Machine.read(home),
-                image=origin.image,
-                image_name=origin.image_name,
-                layers=origin.layers,
-                redirects=origin.redirects,
-                keys_inside=origin.keys,
-            ).write(home)
+            async with self._images.keeping():
+                origin = await origins.usable(self._images, snapshot)
+                work, record = self._capturing(home, kept, name)
+                whole = await work.stopped(record, unheard, empties=True)
+                await made(KeptFiles(0.0, whole.layers[0] if whole.layers != work.machine.layers else ""))
+                if not origin.laid:
+                    Machine.mark_laid(home, laid=False)
+                replace(
+                    Machine.read(home),
+                    image=origin.image,
+                    image_name=origin.image_name,
+                    layers=origin.layers,
+                    redirects=origin.redirects,
+                    keys_inside=origin.keys,
+                ).write(home)
             _log.info("restored from %s", snapshot, extra={"sandbox": sandbox})
 
     async def discard(self, snapshot: str) -> None:

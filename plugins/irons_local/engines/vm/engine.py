@@ -248,8 +248,11 @@ class VmEngine:
         async with self._locks[sandbox]:
             # Before anything is locked that others wait for.
             await asyncio.to_thread(chain.flush, home)
-            async with reserved(home), self._images.keeping():
-                kept = await self._keep(home, snapshot, name)
+            async with reserved(home):
+                await self._settle(home)
+                await self._merges.make_room(home)
+                async with self._images.keeping():
+                    kept = await self._keep(home, snapshot, name)
             self._merges.soon(sandbox)
             _log.info(
                 "captured as %s, writes waited for %.3f s", snapshot, kept.pause, extra={"sandbox": sandbox}
@@ -261,7 +264,6 @@ class VmEngine:
     ) -> KeptFiles:
         """Make a layer of its disk where something was written to it, and a snapshot of its layers."""
         await self._settle(home)
-        await self._merges.make_room(home)
         machine = Machine.read(home)
         pause, added = 0.0, ""
         try:
