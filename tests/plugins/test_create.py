@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 from pathlib import Path
@@ -293,6 +294,21 @@ def test_an_image_that_is_built_is_said(run_irons: Runner, own_api: FakeApi, ssh
     own_api.polls = 3
     own_api.progress = ["making an image, once", "unpacking (10%)", "unpacking (80%)"]
     assert run_irons("create", "one").ok().err == "one: making an image, once\none: unpacking\n"
+
+
+@pytest.mark.parametrize("stages", [["no KVM"], ["no KVM", "making an image, once"], []])
+def test_that_a_machine_is_emulated_is_said_once(
+    run_irons: Runner, own_api: FakeApi, ssh: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str]
+) -> None:
+    """It is printed once, also where the server said it before the machine started."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    own_api.mode = "deny"
+    own_api.polls = 3
+    own_api.progress = list(stages)
+    metadata = {"accelerator_note": "no KVM"}
+    monkeypatch.setattr(own_api, "add", functools.partial(own_api.add, metadata=metadata))
+    said = run_irons("create", "one", "two").ok().err.splitlines()
+    assert sorted(said) == sorted(f"one: {line}" for line in {*stages, "no KVM"})
 
 
 def test_variables_go_by_name_and_in_the_body(run_irons: Runner, fake_api: FakeApi, ssh: Path) -> None:

@@ -89,6 +89,7 @@ class _Making:
         self._if_missing = if_missing
         self._failures = Failures(ctx, len(names), "created")
         self._pending: dict[str, Sandbox] = {}
+        self._narrated: set[str] = set()
         self.found: PublicKey | None = None
 
     def each(self, wish: CreateOptions, there: dict[str, Sandbox]) -> Iterator[Sandbox]:
@@ -126,7 +127,8 @@ class _Making:
                     _say_open(self._ctx, name, len(made))
                     if keys := keys_inside(row):
                         self._ctx.progress(keys)
-                    if note := row.metadata.get("accelerator_note"):
+                    note = row.metadata.get("accelerator_note")
+                    if note and note not in self._narrated:
                         self._ctx.progress(f"{name}: {clean(str(note))}")
                     remark = self._ctx.api.backend.after_create
                     if remark is not None:
@@ -177,7 +179,7 @@ class _Making:
         if _is_installed(self._ctx):
             # Imported while the sandbox starts, when there is nothing else to do.
             import_module("irons_plugins.ssh.config.handlers")
-        row = wait_for(self._ctx, name, "ready", left, grace=CREATE_GRACE)
+        row = wait_for(self._ctx, name, "ready", left, grace=CREATE_GRACE, narrated=self._narrated)
         if _is_installed(self._ctx):
             from irons_plugins.ssh.config.handlers import arrived
 

@@ -19,7 +19,15 @@ def patience(ctx: Context, asked: float | None) -> float:
     return float(ctx.settings["wait_timeout"]) if asked is None else asked
 
 
-def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: float = 0.0) -> Sandbox:
+def wait_for(
+    ctx: Context,
+    name: str,
+    wanted: str,
+    timeout: float,
+    *,
+    grace: float = 0.0,
+    narrated: set[str] | None = None,
+) -> Sandbox:
     """Ask for a sandbox until it is in the `wanted` state, and return it.
 
     Args:
@@ -28,6 +36,7 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
         wanted: The state.
         timeout: Seconds to wait.
         grace: Seconds in which the server may not know the sandbox yet.
+        narrated: Gets each line about what takes its time that is printed.
 
     Raises:
         TimedOut: It did not come to pass in time.
@@ -47,7 +56,11 @@ def wait_for(ctx: Context, name: str, wanted: str, timeout: float, *, grace: flo
             spinner.tell(f"{name}: {progress or found.status}, waiting for {wanted}")
             if _stage(progress) != stage:
                 stage = _stage(progress)
-                _narrate(ctx, name, stage)
+                # Elsewhere the spinner shows it, as long as it is so.
+                if stage and not ctx.streams.stderr_is_tty:
+                    ctx.progress(f"{name}: {stage}")
+                    if narrated is not None:
+                        narrated.add(stage)
 
         return wait_for_state(ctx.api, name, wanted, timeout, grace=grace, seen=seen)
 
@@ -56,9 +69,3 @@ def _stage(progress: str) -> str:
     """What is done now, without how far it is: `building (40%)` is `building`; the state itself is not a stage."""
     stage = re.sub(r" \([0-9]+%\)$", "", progress)
     return "" if stage in ("creating", "starting", "stopping") else stage
-
-
-def _narrate(ctx: Context, name: str, stage: str) -> None:
-    """Where no spinner can show it, say once what takes its time, such as an image that is built."""
-    if stage and not ctx.streams.stderr_is_tty:
-        ctx.progress(f"{name}: {stage}")
