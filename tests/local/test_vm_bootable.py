@@ -128,6 +128,50 @@ def test_a_newer_kernel_serves_every_image(place: Place) -> None:
 
 
 @unpacking
+def test_what_a_start_boots_stays_until_it_has_it_open(place: Place) -> None:
+    """A newer kernel that is made meanwhile serves who looks then; the one before goes with the next that is made."""
+    kernel_image(place)
+    image = place.imported(*SYSTEM)
+
+    def boots(before: bytes) -> store.Bootable:
+        """What a start boots during which a newer kernel is built, and another machine starts from that."""
+
+        async def other() -> None:
+            async with store.held(place.images, image) as newer:
+                assert newer.kernel.read_bytes() == b"newer than " + before
+
+        async def run() -> store.Bootable:
+            async with store.held(place.images, image) as found:
+                assert found.kernel.read_bytes() == before
+                await asyncio.to_thread(kernel_image, place, b"newer than " + before)
+                await other()
+                assert found.kernel.read_bytes() == before
+                return found
+
+        return asyncio.run(run())
+
+    first = boots(b"kernel")
+    second = boots(b"newer than kernel")
+    assert not first.kernel.exists()
+    for found, there in ((first, False), (second, True)):
+        assert found.kit is not None
+        with kernel_kits.held(found.kit) as is_held:
+            assert is_held == there
+
+
+@unpacking
+def test_a_clock_that_goes_back_makes_no_kernel_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kit is made once of an image, and of one that came later, whatever the clock showed when it was made."""
+    image = place.imported(*SYSTEM)
+    monkeypatch.setattr(kernel_kits, "now", lambda: 1000)
+    for kernel in (b"kernel", b"newer"):
+        kernel_image(place, kernel)
+        made = [asyncio.run(store.ensure(place.images, image)) for _ in range(2)]
+        assert made[0].kernel.read_bytes() == kernel
+        assert made[0] == made[1]
+
+
+@unpacking
 def test_an_image_of_an_older_irons_keeps_its_kernel(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its disk is what machines wrote over: it is not made again, and neither a kit nor its image is needed."""
     image = place.imported(*SYSTEM)

@@ -41,6 +41,20 @@ def locked_now(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def holding(directory: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Hold a lock on a directory, shared with others or `alone`, if it is there and no one's lock forbids it; gives whether it is held."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _try(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 

@@ -182,7 +182,9 @@ class VmEngine:
             try:
                 await self._cells.drop(sandbox)
                 await self._cells.make(sandbox)
-                await self._boot(home, machine, held, services=boot)
+                # Until QEMU has it open.
+                async with store.held(self._images, self._images.by_id(machine.image)) as bootable:
+                    await self._boot(home, machine, bootable, held, services=boot)
                 started = True
                 _log.info("started", extra={"sandbox": sandbox})
             except CellError as error:
@@ -193,9 +195,10 @@ class VmEngine:
                 if not started:
                     await asyncio.shield(self._halt(sandbox, home, 0.0))
 
-    async def _boot(self, home: Path, machine: Machine, held: int, *, services: bool) -> None:
+    async def _boot(
+        self, home: Path, machine: Machine, bootable: store.Bootable, held: int, *, services: bool
+    ) -> None:
         image = self._images.by_id(machine.image)
-        bootable = await store.ensure(self._images, image)
         probe = await self._accelerator()
         made_of = launch.hardware(machine.limits, kvm=probe.usable, services=services)
         with contextlib.ExitStack() as stack:

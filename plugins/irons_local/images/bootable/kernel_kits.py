@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeGuard
 
@@ -20,7 +21,7 @@ from irons_local.images.bootable import kernel_kit
 from irons_local.images.catalog import MACHINE, Image, Images
 from irons_local.images.kit.collect import VERSION as PROGRAMS
 from irons_local.images.kit.store import MadeKit
-from irons_local.images.locks import locked
+from irons_local.images.locks import holding, locked
 from irons_local.linux import syscalls
 from irons_local.linux.idmap import outer_map
 from irons_local.linux.remove_tree import remove_tree
@@ -32,7 +33,7 @@ _COLLECT = "irons_local.images.kit.collect:collect"
 _TAKE = "irons_local.images.bootable.kernel_kit:take"
 _DISK = "irons_local.images.bootable.disk:make"
 _ROOM = 32 << 20
-_VERSION = 1
+_VERSION = 2
 """Of what a kit has in it besides the programs of `images.kit`; it is counted on where something is added."""
 _MORE = {"resize2fs": ["usr/sbin/resize2fs", "sbin/resize2fs"]}
 """A program that the SSH server's kit has no use for: a machine's file system grows to the size of its disk."""
@@ -53,6 +54,8 @@ class KernelKit(NamedTuple):
         disk: path of the file system with the programs and the modules, to be read only.
         release: the kernel's, as `uname -r` says it.
         is_current: whether it has in it what a kit of this irons has.
+        number: how many kits were made before it, of those that were there: clocks go back.
+        seen: ids of the images that were there when it was made.
     """
 
     programs: MadeKit
@@ -61,6 +64,8 @@ class KernelKit(NamedTuple):
     disk: Path
     release: str
     is_current: bool
+    number: int = 0
+    seen: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
@@ -71,14 +76,22 @@ class KernelKit(NamedTuple):
             made = int(body["created_at"])
             programs = MadeKit(home.name, str(body["image"]), made, tuple(body["names"]), home)
             current = body["version"] == [_VERSION, PROGRAMS]
-            return cls(programs, kernel, initrd, disk, str(body["release"]), current)
+            number, seen = int(body.get("number", 0)), frozenset(map(str, body.get("seen", ())))
+            return cls(programs, kernel, initrd, disk, str(body["release"]), current, number, seen)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
 
 def newest(images: Images) -> KernelKit | None:
     """The kit that was made last."""
-    return max(_all(images), key=lambda kit: kit.programs.created_at, default=None)
+    return max(_all(images), key=lambda kit: (kit.number, kit.programs.created_at), default=None)
+
+
+@contextlib.contextmanager
+def held(kit: KernelKit) -> Iterator[bool]:
+    """Keep a kit from being removed, where it is there still; gives whether it is."""
+    with holding(kit.disk.parent) as is_held:
+        yield is_held and (kit.disk.parent / _FILE).exists()
 
 
 def base(images: Images) -> Image | None:
@@ -147,11 +160,13 @@ def _is_fit(found: KernelKit | None, image: Image | None) -> TypeGuard[KernelKit
     """Whether a kit is there, and no better one can be made of that image."""
     if found is None or image is None:
         return found is not None
-    return found.is_current and found.programs.created_at > image.created_at
+    return found.is_current and image.id in found.seen
 
 
 async def _make(images: Images, image: Image, progress: Progress) -> None:
     draft = images.root / f"{_DRAFT}{secrets.token_hex(8)}"
+    before = newest(images)
+    seen = sorted(entry.name for entry in images.root.iterdir() if entry.name.startswith("img_"))
     try:
         (draft / _TREE).mkdir(parents=True, mode=0o755)
         draft.chmod(0o700)
@@ -181,7 +196,7 @@ async def _make(images: Images, image: Image, progress: Progress) -> None:
             await asyncio.to_thread(syscalls.syncfs, tree)
         await remove_tree(draft / _TREE)
         body = {**made, "image": image.id, "created_at": now(), "names": found["names"]}
-        body["version"] = [_VERSION, PROGRAMS]
+        body |= {"version": [_VERSION, PROGRAMS], "seen": seen, "number": before.number + 1 if before else 0}
         write_whole(draft / _FILE, json.dumps(body), durable=True, parents=False)
         draft.rename(images.root / f"{_PREFIX}{secrets.token_hex(8)}")
     finally:
@@ -189,11 +204,17 @@ async def _make(images: Images, image: Image, progress: Progress) -> None:
 
 
 async def _sweep(images: Images, kept: str) -> None:
-    """Remove what was interrupted, and with `kept` every kit but that: what runs has its files open. The lock is held."""
-    for entry in images.root.iterdir():
-        old = kept and entry.name.startswith(_PREFIX) and entry.name != kept
-        if old or (entry.name.startswith(_DRAFT) and entry.name != _LOCK):
+    """Remove what was interrupted, and with `kept` every kit but that: what runs has its files open. The lock is held.
+
+    One that a start holds goes with the next sweep.
+    """
+    for entry in list(images.root.iterdir()):
+        if entry.name.startswith(_DRAFT) and entry.name != _LOCK:
             await remove_tree(entry)
+        elif kept and entry.name.startswith(_PREFIX) and entry.name != kept:
+            with holding(entry, alone=True) as is_held:
+                if is_held:
+                    await remove_tree(entry)
 
 
 def _all(images: Images) -> list[KernelKit]:

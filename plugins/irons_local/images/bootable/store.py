@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -113,6 +114,17 @@ async def ensure(images: Images, image: Image, progress: Progress = unheard) -> 
     if found is None:
         found = await _disk(images, image, progress)
     return Bootable(home / _DISK, kit.kernel, kit.initrd, kit.release, found.size, kit)
+
+
+@contextlib.asynccontextmanager
+async def held(images: Images, image: Image) -> AsyncIterator[Bootable]:
+    """Give what a machine of an image boots from, and keep it from being removed; raises like `ensure`."""
+    while True:
+        found = await ensure(images, image)
+        with contextlib.nullcontext(True) if found.kit is None else kernel_kits.held(found.kit) as is_there:
+            if is_there:
+                yield found
+                return
 
 
 async def _disk(images: Images, image: Image, progress: Progress) -> _Made:
