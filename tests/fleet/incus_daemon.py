@@ -3,6 +3,7 @@
 It shares the network of whoever starts it, which is therefore never the machine's: its members of a sandbox's network, the veths, are
 made there. Everything else is its own, so that it never meets an Incus of the machine: root directory, mounts, processes, host name,
 control groups. It prints the path of its socket when it answers, and ends, with all that it made, when its standard input ends.
+`tests.fleet.cluster` runs several of them as one cluster.
 
 An Incus runs from a root directory that `make_root` lays out once: Debian bookworm with Incus 6.0 of its backports.
 """
@@ -57,9 +58,9 @@ exec unshare --mount --pid --fork --uts --ipc --cgroup --kill-child=KILL sh -c "
 
 _BEGIN = r"""
 set -e
-root=$1 work=$2
+root=$1 work=$2 name=$3
 mount --make-rprivate /
-hostname incus-test
+hostname "$name"
 mount --bind "$root" /mnt
 mount -t proc proc /mnt/proc
 mount -t sysfs sysfs /mnt/sys
@@ -166,18 +167,23 @@ class Daemon:
     Args:
         root: where `make_root` laid out its files.
         work: a directory of its own, which is removed with it.
+        name: the host name that it has.
+        network: a process whose network it has; None for that of whoever makes it.
     """
 
-    def __init__(self, root: Path, work: Path) -> None:
+    def __init__(
+        self, root: Path, work: Path, *, name: str = "incus-test", network: int | None = None
+    ) -> None:
         self._work = work
-        self._group = f"irons-incus-{os.getpid()}"
+        self._group = f"irons-incus-{os.getpid()}-{name}"
         self._said = work / "said"
-        for name in ("lib", "log"):
-            (work / name).mkdir(parents=True, mode=0o700)
-        words = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _JOIN, "sh", self._group]
+        for each in ("lib", "log"):
+            (work / each).mkdir(parents=True, mode=0o700)
+        words = ["setpriv", "--pdeathsig", "KILL", "--", *within(network)]
+        words += ["sh", "-c", _JOIN, "sh", self._group]
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [*words, _BEGIN, "sh", str(root), str(work)],
+                [*words, _BEGIN, "sh", str(root), str(work), name],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -192,7 +198,7 @@ class Daemon:
     def inside(self, *words: str, text: str = "") -> str:
         """Run a program next to the daemon, and return what it printed."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        enter = ["nsenter", "-t", children[0], *("-m", "-p", "-u", "-i", "-C"), "--"]
+        enter = ["nsenter", "-t", children[0], *("-m", "-p", "-u", "-i", "-C", "-n"), "--"]
         clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", *words]
         try:
             done = subprocess.run(
@@ -205,11 +211,11 @@ class Daemon:
             raise NoIncusError(f"{named}: {done.stderr.strip()[-400:]}")
         return done.stdout
 
-    def answer(self) -> None:
-        """Wait until it answers, give it a storage pool, and start one container; it is left with the pool alone.
+    def wait_ready(self) -> None:
+        """Wait until it answers.
 
         Raises:
-            NoIncusError: it does not answer, has no storage, or cannot start containers here, such as without control groups.
+            NoIncusError: it does not.
         """
         deadline = time.monotonic() + _ANSWERS_WITHIN
         while not self.socket.exists():
@@ -217,6 +223,14 @@ class Daemon:
                 raise NoIncusError(f"incusd did not start: {self._said.read_text()[-400:]}")
             _rest(0.1)
         self.inside("/usr/libexec/incus/incusd", "waitready", f"--timeout={_ANSWERS_WITHIN:.0f}")
+
+    def answer(self) -> None:
+        """Wait until it answers, give it a storage pool, and start one container; it is left with the pool alone.
+
+        Raises:
+            NoIncusError: it does not answer, has no storage, or cannot start containers here, such as without control groups.
+        """
+        self.wait_ready()
         try:
             self.inside("incus", "storage", "create", "default", "btrfs", "size=5GiB")
         except NoIncusError:
@@ -243,6 +257,11 @@ class Daemon:
         return not any(top.exists() for top in there)
 
 
+def within(network: int | None) -> list[str]:
+    """The words to put before a command so that it runs in the network of a process."""
+    return [] if network is None else ["nsenter", "-t", str(network), "-n", "--"]
+
+
 def _rest(seconds: float) -> None:
     threading.Event().wait(seconds)
 
@@ -259,9 +278,20 @@ def incus_daemon(root: Path, work: Path, enter: list[str]) -> Iterator[Path]:
     Raises:
         NoIncusError: it does not start here.
     """
+    with serving(enter, "tests.fleet.incus_daemon", root, work) as answer:
+        yield Path(answer)
+
+
+@contextlib.contextmanager
+def serving(enter: list[str], module: str, root: Path, work: Path) -> Iterator[str]:
+    """Run a module that ends with its standard input; gives what it printed when it was ready.
+
+    Raises:
+        NoIncusError: it printed something else.
+    """
     # Who enters other mounts begins at their root.
     here = ["env", "-C", str(Path(__file__).parents[2])]
-    words = [*enter, *here, sys.executable, "-m", "tests.fleet.incus_daemon", str(root), str(work)]
+    words = [*enter, *here, sys.executable, "-m", module, str(root), str(work)]
     process = subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -275,29 +305,45 @@ def incus_daemon(root: Path, work: Path, enter: list[str]) -> Iterator[Path]:
         word, _, rest = process.stdout.readline().strip().partition(" ")
         if word != "ready":
             raise NoIncusError(rest or "it ended at once")
-        yield Path(rest)
+        yield rest
     finally:
         process.stdin.close()
         process.wait()
         process.stdout.close()
 
 
-def _main() -> int:
-    root, work = (Path(word) for word in sys.argv[1:])
-    signal.signal(signal.SIGTERM, lambda *_: os.close(0))
-    daemon = Daemon(root, work)
+def serve(opened: contextlib.AbstractContextManager[str]) -> int:
+    """Print what is ready once it is, and hold it until standard input ends or someone ends this process.
+
+    Whoever ends it while it is being made waits until it is: nothing is left half made.
+    """
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _end_of_input)
     try:
-        daemon.answer()
-        print(f"ready {daemon.socket}", flush=True)
-        with contextlib.suppress(OSError, KeyboardInterrupt):
-            sys.stdin.read()
+        with opened as answer:
+            print(f"ready {answer}", flush=True)
+            sys.stdin.buffer.read()
     except NoIncusError as error:
         print(f"failed {' '.join(str(error).split())}", flush=True)
         return 1
-    finally:
-        daemon.end()
     return 0
 
 
+def _end_of_input(_number: int, _frame: object) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+@contextlib.contextmanager
+def _one(root: Path, work: Path) -> Iterator[str]:
+    daemon = Daemon(root, work)
+    try:
+        daemon.answer()
+        yield str(daemon.socket)
+    finally:
+        daemon.end()
+
+
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(serve(_one(*map(Path, sys.argv[1:]))))
