@@ -132,6 +132,26 @@ def test_request_keeps_notices_and_raises_errors() -> None:
         assert one.recv().body == {"op": "news"}
 
 
+def test_a_message_that_the_other_side_took_was_sent_though_it_ended_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends descriptors does not take the end of a link that was used up for a failure."""
+    near, far = socket.socketpair()
+    real = socket.send_fds
+
+    def sent_and_taken(sock: socket.socket, data: list[memoryview], fds: list[int]) -> int:
+        sent = real(sock, data, fds)
+        far.close()
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", sent_and_taken)
+    with near:
+        Link(near).send({"ok": {}}, [near.fileno()])
+        monkeypatch.undo()
+        with pytest.raises(LinkClosedError):
+            Link(near).send({"ok": {}}, [near.fileno()])
+
+
 def test_oversized_message_is_refused_before_it_is_read() -> None:
     """A length beyond the limit ends the link at once; sending one is refused too."""
     near, far = _pair()

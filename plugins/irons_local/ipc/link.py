@@ -46,7 +46,9 @@ class Link:
         data = memoryview(encode(body))
         try:
             sent = socket.send_fds(self.sock, [data], list(fds)) if fds else 0
-            self.sock.sendall(data[sent:])
+            if sent < len(data):
+                # Even of nothing it would raise where the other side took all and ended the link.
+                self.sock.sendall(data[sent:])
         except OSError as error:
             raise LinkClosedError(str(error)) from error
 
