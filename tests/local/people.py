@@ -363,7 +363,10 @@ def keeping(
 ) -> Iterator[Kept]:
     """A running keeper with stand-ins, ended afterwards with all that was left running in its cells."""
     keeper = Kept(person, version, machine, workers, patience=patience)
-    for name in (*(f"gateway/{each}" for each in ("broken", "heard.jsonl", "beats", "lies")), "broken"):
+    for name in (
+        *(f"gateway/{each}" for each in ("broken", "stuck", "deaf", "heard.jsonl", "beats", "lies")),
+        "broken",
+    ):
         (person.paths.local / name).unlink(missing_ok=True)
     try:
         keeper.start()

@@ -189,6 +189,7 @@ class Service:
                 case Missed(name, count):
                     if count:
                         self._context.folder.dropped(name, count, MISSED)
+                    await link.answer(message)
                 case Surrender(cell):
                     await self._surrender(link, message, cell)
                 case NewLink():

@@ -29,7 +29,8 @@ class StandbyRefuser:
 
     Args:
         loop: the keeper's.
-        missed: called with a cell's name and how many of its connections were refused, once there is a gateway.
+        missed: called with a cell's name and how many of its connections were refused, once there is a gateway; what it
+            does not confirm goes to the next one.
     """
 
     def __init__(self, loop: Loop, missed: Callable[[str, int], None]) -> None:
@@ -37,6 +38,7 @@ class StandbyRefuser:
         self._tell = missed
         self._cells: dict[str, list[socket.socket]] = {}
         self._missed: dict[str, int] = {}
+        self._given: dict[str, int] = {}
         self._refusing = False
         self._patience = loop.after(0, lambda: None)
         self._waiting = False
@@ -55,6 +57,7 @@ class StandbyRefuser:
         for sock in self._cells.pop(name, []):
             self._loop.forget(sock.fileno())
             sock.close()
+        self._given.pop(name, None)
         return self._missed.pop(name, 0)
 
     def gateway_ended(self, patience: float | None = None) -> None:
@@ -64,6 +67,7 @@ class StandbyRefuser:
             patience: seconds after which connections that wait are refused; None where it had begun before.
         """
         self._present.cancel()
+        self._given.clear()
         if not self._waiting:
             self._waiting = True
             self._patience = self._loop.after(_PATIENCE if patience is None else patience, self._refuse)
@@ -76,12 +80,22 @@ class StandbyRefuser:
     def _trust(self) -> None:
         self._patience.cancel()
         self._waiting = self._refusing = False
-        for name, socks in self._cells.items():
+        for socks in self._cells.values():
             for sock in socks:
                 self._loop.forget(sock.fileno())
-            count, self._missed[name] = self._missed[name], 0
-            if count:
+
+    def gateway_alive(self) -> None:
+        """A gateway reported that it is alive, and is given the numbers: one that only was started may end before it notes them."""
+        for name, count in self._missed.items():
+            if count and name not in self._given:
+                self._given[name] = count
                 self._tell(name, count)
+
+    def gateway_noted(self, name: str) -> None:
+        """The gateway has noted how many of a cell's connections were refused."""
+        told = self._given.pop(name, 0)
+        if told:
+            self._missed[name] -= told
 
     def _refuse(self) -> None:
         self._refusing = True

@@ -176,11 +176,15 @@ class GatewayWorkers:
         # One that was just ended, as its last cell is gone, may still have something to say.
         if gateway is None:
             return
+        if "ok" in body:
+            gateway.absence.gateway_noted(str(body.get("id")))
+            return
         try:
             alive = read(WORKER_TO_KEEPER, body)
         except BadMessageError:
             return  # of a later version, or of a worker that went mad
         gateway.process.alive()
+        gateway.absence.gateway_alive()
         gateway.memory = gateway.memory if alive.memory is None else alive.memory
 
     def _begun(self, number: int) -> None:
@@ -221,7 +225,10 @@ class GatewayWorkers:
         self._workers[number].process.renew()
 
     def _tell_missed(self, number: int, name: str, count: int) -> None:
-        self._send(number, Missed(name, count))
+        link = self._workers[number].process.link
+        if link is not None:
+            # It answers once it has noted it.
+            link.send({**body_of(Missed(name, count)), "id": name})
 
     def _send(self, number: int, message: FromKeeper, fds: Iterable[int] = ()) -> None:
         link = self._workers[number].process.link

@@ -1,7 +1,8 @@
 """Answers every connection with the address it was meant for, and every name with itself; `heard.jsonl` has the rest.
 
-Files in its directory make it another: `broken` ends it at once, with `beats` it says only once that it is alive, and
-with `lies`, a worker's number and a cell, that worker claims that cell too.
+Files in its directory make it another: `broken` ends it at once, or once `stuck` is gone where that is there too; with
+`beats` it says only once that it is alive; with `deaf` it ends, once, at the number of connections that were refused; and with
+`lies`, a worker's number and a cell, that worker claims that cell too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,11 @@ async def obey(link: AsyncLink, cells: dict[str, Cell]) -> None:
             name = name if name in cells else next(iter(cells))
             await link.answer(message, {"ports": cells[name].ports}, cells[name].fds)
         elif body["op"] == "missed":
+            if "deaf" in os.listdir():  # noqa: PTH208 - a name is what is looked for
+                os.unlink("deaf")  # noqa: PTH108
+                os._exit(1)
             note(missed=name, count=body["count"])
+            await link.answer(message)
         elif body["op"] == "peer":
             note(peer=len(message.fds))
             message.close()
@@ -158,6 +164,8 @@ def main() -> int:
         **rights(),
     )
     if Path("broken").exists():
+        while Path("stuck").exists():
+            time.sleep(0.05)
         sys.stderr.write("this gateway is broken\n")
         return 1
     asyncio.run(serve())
