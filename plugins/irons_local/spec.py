@@ -27,6 +27,7 @@ class Spec:
         entrypoint: run the image's entrypoint at each start; an image that names none is refused.
         snapshot: id of the snapshot whose files it starts with, in place of an image; "" for none. Only an engine that
             `Copies` is given one.
+        member: the machine of a fleet that it is to be on; "" leaves it to the engine. Only an engine of a fleet is given one.
     """
 
     id: str
@@ -37,3 +38,4 @@ class Spec:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     entrypoint: bool = False
     snapshot: str = ""
+    member: str = ""

@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.lab import Lab
-from tests.e2e.test_incus import only_in_test_fleet
-from tests.fleet.cluster import ADDRESSES, Member, incus_cluster
+from tests.e2e.attempts import WEB, allow
+from tests.e2e.lab import Lab, Person
+from tests.e2e.machines import status
+from tests.e2e.test_incus import ENGINE, instances, only_in_test_fleet
+from tests.fleet.cluster import ADDRESSES, FIRST, Member, incus_cluster
 from tests.fleet.incus_daemon import ROOT_AT, NoIncusError, make_root
 from tests.machine import Machine
 
@@ -58,6 +60,25 @@ def test_three_members_are_one_cluster(members: Mapping[str, Member]) -> None:
         found = ask(member, "cluster/members?recursion=1")
         assert isinstance(found, list)
         assert {each["server_name"]: each["status"] for each in found} == dict.fromkeys(ADDRESSES, "Online")
+
+
+def test_a_sandbox_goes_to_the_member_that_has_an_agent(
+    make_person: Callable[..., Person], members: Mapping[str, Member], lab: Lab
+) -> None:
+    """Without agents it goes to the member that is this machine, whatever Incus would choose; for another one it is refused."""
+    first = members[FIRST]
+    owner = make_person(config=f'[local]\nincus_socket = "{first.socket}"\n')
+    done = owner.run("create", "far", *ENGINE, "--on", "n2", timeout=600)
+    assert done.returncode != 0
+    assert "no agent on n2: irons member is not running there" in done.stderr
+    for name in ("one", "two"):
+        owner.ok("create", name, *ENGINE, timeout=600)
+        allow(owner, name)
+        assert status(owner, name)["member"] == FIRST
+        done = owner.inside(name, f"curl -sS -m 60 -o /dev/null -w '%{{http_code}}' http://{WEB}/page")
+        assert done.stdout == "200", done.stderr
+    owner.ok("destroy", "one", "two", "--force", timeout=300)
+    assert not instances(first.socket)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

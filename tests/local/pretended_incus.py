@@ -30,6 +30,7 @@ class PretendedIncus:
         silent: requests are taken and never answered.
         breaking: instances are made, and their creation fails all the same.
         failing: a beginning of `METHOD PATH`, whose requests fail, as Incus fails where its database does.
+        members: the state of each member of its cluster; empty where it is none. The first answers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,6 +40,7 @@ class PretendedIncus:
         self.silent = False
         self.breaking = False
         self.failing: set[str] = set()
+        self.members: dict[str, str] = {}
         self._connections: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
@@ -86,7 +88,11 @@ class PretendedIncus:
         found: Any = {}
         if path == "":
             needed = ["container_nic_ipvlan", "projects_restrictions", "projects_restricted_cluster_target"]
-            found = {"api_extensions": needed}
+            name = next(iter(self.members), "alone")
+            about = {"server_name": name, "server_clustered": bool(self.members)}
+            found = {"api_extensions": needed, "environment": about}
+        elif kind == "cluster":
+            found = [{"server_name": name, "status": state} for name, state in self.members.items()]
         elif kind == "projects":
             found = {"config": dict(_CONFIG)}
         elif kind == "storage-pools":
@@ -96,6 +102,8 @@ class PretendedIncus:
             self.instances[made["name"]] = described(made)
             if self.breaking:
                 return _FAILED
+        elif path == "instances":
+            found = list(self.instances.values())
         elif kind == "instances" and (name not in self.instances or (part == "files" and method == "GET")):
             return 404, {"type": "error", "error": "not found", "error_code": 404}
         elif part == "state" and method == "PUT":

@@ -446,6 +446,16 @@ def test_a_note_is_sent_and_shown(run_irons: Runner, own_api: FakeApi, ssh: Path
     assert "two" not in own_api.sandboxes
 
 
+def test_the_member_is_asked_for(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
+    """`--on` goes to a server that knows of it, and is refused where it would be left out."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    run_irons("create", "one", "--engine", "incus", "--on", "n2").ok()
+    assert next(call.body for call in own_api.calls if call.line == "POST /sandboxes")["member"] == "n2"
+    own_api.extensions = tuple(name for name in own_api.extensions if name != "create-on")
+    done = run_irons("create", "two", "--on", "n2")
+    assert (done.code, "a server of a fleet" in done.err) == (1, True), done.err
+
+
 def test_the_entrypoint_is_asked_for(run_irons: Runner, own_api: FakeApi, ssh: Path) -> None:
     """`--entrypoint` goes to a server that knows of it, and is refused where it would be left out."""
     (ssh / "id_rsa.pub").write_text(KEY)

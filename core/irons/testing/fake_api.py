@@ -45,6 +45,7 @@ EXTENSIONS = (
     "questions",
     "policy-never",
     "fork-held",
+    "create-on",
 )
 """What irons' own server says that it can."""
 

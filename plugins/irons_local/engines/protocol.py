@@ -39,11 +39,13 @@ __all__ = [
     "Kit",
     "Look",
     "Made",
+    "Members",
     "Namespaces",
     "Observer",
     "OnKept",
     "Progress",
     "Spec",
+    "Spread",
     "Veth",
     "unheard",
 ]
@@ -124,6 +126,22 @@ class Cells(Protocol):
 
         A veth is removed with its cell, also where an instance has the outer end.
         """
+        ...
+
+
+class Members(Protocol):
+    """Other machines on which cells can be made, by the name that the engine's cluster has for each."""
+
+    def cells_of(self, member: str) -> Cells:
+        """The cells of a member, of which `drop` also ends what holds a cell and removes its veth.
+
+        Raises:
+            CellError: its agent is not connected.
+        """
+        ...
+
+    def connected(self) -> frozenset[str]:
+        """The members whose agents are connected at this moment."""
         ...
 
 
@@ -224,6 +242,15 @@ class Announces(Protocol):
 
 
 @runtime_checkable
+class Spread(Protocol):
+    """What an engine may have besides: sandboxes on other members of a fleet."""
+
+    def member_of(self, sandbox: str) -> str:
+        """The other machine that the cell of a running sandbox is on; "" where it is this one, or there is no cell."""
+        ...
+
+
+@runtime_checkable
 class Booter(Protocol):
     """What an engine may have besides: it keeps what a sandbox prints while it boots."""
 
@@ -299,6 +326,7 @@ class Kit:
         default_image: how to get the image that is made on first use; a path of an archive, or "" to build one.
         shown: gives, at each start, text of further files to show in the settings directory, by name.
         starter: a warm process for starts, shared by all engines; None starts one for each start.
+        members: the other machines of a fleet; None where there are none.
     """
 
     cells: Cells
@@ -307,6 +335,7 @@ class Kit:
     default_image: str = ""
     shown: Callable[[], Mapping[str, str]] = dict
     starter: Starter | None = None
+    members: Members | None = None
 
 
 EngineMaker = Callable[[Kit], Engine]

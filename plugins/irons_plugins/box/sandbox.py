@@ -40,6 +40,7 @@ def sandbox(
     memory: int | str | None = None,
     disk: int | str | None = None,
     engine: str | None = None,
+    member: str | None = None,
     labels: Mapping[str, str] | None = None,
     note: str | None = None,
     environment: Mapping[str, str] | None = None,
@@ -71,6 +72,7 @@ def sandbox(
         memory: How much memory, in bytes or as `"2G"`.
         disk: How much disk, likewise.
         engine: What makes the machine.
+        member: The member of an Incus cluster to create it on.
         labels: Labels by key.
         note: A text of at most 200 characters.
         environment: Variables of all its sessions.
@@ -107,6 +109,7 @@ def sandbox(
         "memory": _size(memory, "memory"),
         "disk": _size(disk, "disk"),
         "engine": engine,
+        "member": member,
         "labels": dict(labels) if labels else None,
         "note": note,
         "environment": dict(environment) if environment else None,

@@ -79,6 +79,12 @@ CREATE = Command(
         Opt(("--disk",), "How much disk it may use, such as 10G.", metavar="SIZE", type="size"),
         Opt(("--engine",), "The sandbox engine. [default: the server's]", metavar="ENGINE"),
         Opt(
+            ("--on",),
+            "The member of an Incus cluster to create it on.",
+            metavar="MEMBER",
+            name="member",
+        ),
+        Opt(
             ("--label",),
             "A label to find it by. May be repeated.",
             metavar="KEY=VALUE",
@@ -141,6 +147,7 @@ def create(
     memory: int | None,
     disk: int | None,
     engine: str | None,
+    member: str | None,
     labels: tuple[str, ...],
     env: tuple[str, ...],
     note: str | None,
@@ -190,6 +197,7 @@ def create(
         "memory": memory,
         "disk": disk,
         "engine": engine,
+        "member": member,
         "labels": checked_labels(labels, valued=True) or None,
         "note": note or None,
         "environment": variables_of(env, ctx.settings.env, ctx.face) or None,

@@ -252,6 +252,8 @@ def _check_server(ctx: Context, wish: CreateOptions) -> None:
         ctx.api.need("policy-never", "a server whose policies say what no person is asked about")
     if "held" in wish:
         ctx.api.need("holds", "a server that ends a sandbox with its client")
+    if "member" in wish:
+        ctx.api.need("create-on", "a server of a fleet")
 
 
 def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> CreateOptions:

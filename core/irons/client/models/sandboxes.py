@@ -79,6 +79,7 @@ class CreateOptions(TypedDict, total=False):
         never: Patterns that no person is asked about in it. Needs the extension `policy-never`.
         image: The image it starts from.
         engine: The sandbox engine.
+        member: The member of an Incus cluster that it is made on. Needs the extension `create-on`.
         cpus: Limit in processors.
         memory: Limit in bytes.
         disk: Limit in bytes.
@@ -99,6 +100,7 @@ class CreateOptions(TypedDict, total=False):
     never: Sequence[str]
     image: str | None
     engine: str | None
+    member: str | None
     cpus: float | None
     memory: int | None
     disk: int | None

@@ -16,7 +16,7 @@ from irons_local.control.api.routing import ApiAnswer, ApiCall, ApiRoute
 from irons_local.control.egress.rules_input import never_of, rules_of
 from irons_local.control.sandbox.copies import copy_of, policy_of
 from irons_local.control.sandbox.deadlines import LONGEST
-from irons_local.control.sandbox.engine_registry import BUILT_IN, NAMESPACE, VM
+from irons_local.control.sandbox.engine_registry import BUILT_IN, INCUS, NAMESPACE, VM
 from irons_local.control.sandbox.holds import ANSWERED_AFTER
 from irons_local.control.sandbox.new_sandbox import RequestedSandbox
 from irons_local.control.sandbox.variables import VARIABLES, checked
@@ -28,7 +28,7 @@ from irons_local.control.schema.schemas import Schema, optional, record, text
 from irons_local.control.store import sandboxes, terms
 from irons_local.control.store.sandboxes import CREATING, ERROR, READY, RUNNING, StoredSandbox
 from irons_local.control.store.terms import SECOND, Terms
-from irons_local.engines.protocol import Booter, Copies
+from irons_local.engines.protocol import Booter, Copies, Spread
 from irons_local.engines.vm import limits as vm_limits
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import DEFAULT, MACHINE, Images
@@ -126,6 +126,12 @@ async def create_sandbox(call: ApiCall) -> ApiAnswer:
             disk_images.check(limits, os.geteuid())
         if sandbox.engine == VM:
             vm_limits.check(limits)
+        if sandbox.member and sandbox.engine in BUILT_IN and sandbox.engine != INCUS:
+            raise EngineError(
+                "input",
+                f"the engine {sandbox.engine} has no members",
+                "irons create NAME --engine incus --on MEMBER",
+            )
     except EngineError as error:
         raise HttpError(503 if error.code == "machine" else 400, error.message, error.hint) from error
     await call.plane.egress.check_pins(own)
@@ -283,9 +289,15 @@ async def ssh_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
         "port": port,
         "username": sandbox.username,
         "host_keys": list(sandbox.host_keys),
-        "cell": sandbox.id,
+        **({"cell": sandbox.id} if _is_here(call.plane, sandbox) else {}),
         **_memory(await _facts(call.plane, sandbox)),
     }
+
+
+def _is_here(plane: Plane, sandbox: StoredSandbox) -> bool:
+    """Whether the cell of a sandbox is on this machine, so that its user can connect there by the keeper."""
+    engine = plane.engines.get(sandbox.engine)
+    return not (isinstance(engine, Spread) and engine.member_of(sandbox.id))
 
 
 def _memory(facts: Mapping[str, str]) -> Mapping[str, int]:

@@ -51,6 +51,7 @@ EXTENSIONS = (
     "key-roles",
     "policy-never",
     "fork-held",
+    "create-on",
 )
 END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""

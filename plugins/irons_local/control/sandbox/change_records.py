@@ -41,6 +41,7 @@ def record_created(
         "labels": dict(sandbox.labels),
         "note": sandbox.note,
         "entrypoint": sandbox.entrypoint,
+        "member": sandbox.member,
         "held": held,
         "from": origin,
         "environment": sorted(variables),

@@ -369,6 +369,7 @@ class Lifecycle:
             environment=await asyncio.to_thread(self._variables.of, sandbox.id),
             entrypoint=sandbox.entrypoint,
             snapshot=sandbox.snapshot,
+            member=sandbox.member,
         )
 
         def progress(line: str, done: float | None) -> None:

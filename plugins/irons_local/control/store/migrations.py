@@ -290,6 +290,11 @@ CREATE INDEX snapshots_creator ON snapshots (creator);
 CREATE INDEX subjects_creator ON subjects (creator);
 """
 
+_MEMBER = """
+-- The member of a fleet that a sandbox was to be made on; empty left that to its engine.
+ALTER TABLE sandboxes ADD COLUMN member TEXT NOT NULL DEFAULT '';
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -309,5 +314,6 @@ MIGRATIONS: tuple[str, ...] = (
     _UNASKED,
     _OWNERS,
     _CREATORS,
+    _MEMBER,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

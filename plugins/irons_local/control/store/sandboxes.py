@@ -59,6 +59,10 @@ def _at_most(kind: str, most: int) -> Schema:
 
 _ENTRYPOINT: Schema = {"type": "boolean", "description": "Run the image's entrypoint at each start."}
 
+_MEMBER: Schema = optional(
+    text(63, description="The member of a fleet to make it on; without one the engine chooses.")
+)
+
 
 def plain(sent: str | None) -> str:
     """A text on one line, without control, bidi and other format characters."""
@@ -95,6 +99,7 @@ class StoredSandbox:
         note: a text of whoever created it.
         snapshot: id of the snapshot that it is being made from; "" for none, and once it is made.
         creator: id of the API key that created it; "" where that was by the unix socket, or before keys had roles.
+        member: the member of a fleet that it was to be made on; "" left that to its engine.
     """
 
     id: str
@@ -121,6 +126,7 @@ class StoredSandbox:
     note: str = field(default="", metadata=_option(text(LONGEST_NOTE), plain, shown=True))
     snapshot: str = ""
     creator: str = ""
+    member: str = field(default="", metadata=_option(_MEMBER, lambda sent: sent or ""))
 
 
 OPTIONS: Mapping[str, Option] = {

@@ -99,15 +99,22 @@ class Incus:
                 return None
             raise
 
-    async def change(self, method: str, path: str, body: Answer | None = None) -> Any:
+    async def change(self, method: str, path: str, body: Answer | None = None, *, target: str = "") -> Any:
         """Ask for a change and wait until it is made; gives what the answer or its operation says of it.
 
         A call that is cancelled has the operation cancelled where Incus can, and comes back when it has ended.
 
+        Args:
+            method: POST, PUT, PATCH or DELETE.
+            path: what it is about.
+            body: what is sent.
+            target: the member of the cluster that is to do it; "" for Incus's choice.
+
         Raises:
             IncusError: there is no answer, a refusal, or the operation failed.
         """
-        answer = await self._answer(method, path, {}, json=body)
+        query = {"target": target} if target else {}
+        answer = await self._answer(method, path, query, json=body)
         if answer.get("type") != "async":
             return answer.get("metadata")
         return await self._finished(_operation_of(answer))

@@ -7,9 +7,7 @@ and the authorized keys) and `run.json` (its present run). Its files are Incus's
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
 import os
 import socket
 from collections import defaultdict
@@ -28,8 +26,10 @@ from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserv
 from irons_local.engines.incus import guest, images, inside, instance, project
 from irons_local.engines.incus.client import Incus, IncusError
 from irons_local.engines.incus.events import Events
+from irons_local.engines.incus.instances import Instances, location, runs
+from irons_local.engines.incus.places import MemberCells
 from irons_local.engines.incus.present import PresentRun
-from irons_local.engines.protocol import SSH_PORT, Activity, Cells, Kit, Look, Made, Spec
+from irons_local.engines.protocol import SSH_PORT, Activity, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Image, Images
 from irons_local.linux.namespaces import started
@@ -41,15 +41,12 @@ NAME = "incus"
 _READY_WITHIN = 120.0
 _GREETING_WITHIN = 10.0
 _ASK_AGAIN = 0.1
-_IDLE_WITHIN = 120.0
-"""Seconds that an operation of Incus's own may keep an instance from being removed: a create unpacks an image."""
 _ASKED_WITHIN = 10.0
 """Seconds that Incus has to say what runs, before what was recorded counts."""
 _RECOVERED_WITHIN = 15.0
 """Seconds that a control plane which starts waits for this engine in all."""
 _ENDED_WITHIN = 60.0
 _LOG = "boot.log"
-_RUNS = frozenset({"Running", "Frozen", "Freezing", "Thawed"})
 _log = logging.getLogger(__name__)
 
 
@@ -64,13 +61,14 @@ class IncusContainers:
     name = NAME
 
     def __init__(self, kit: Kit, path: Path) -> None:
-        self._cells: Cells = kit.cells
         self._images = Images(kit.images, kit.sandboxes)
         self._default_image = kit.default_image
         self._shown = kit.shown
         self._room = kit.sandboxes
         self._homes = Homes(kit.sandboxes)
         self._incus = Incus(path, project.NAME)
+        self._instances = Instances(self._incus)
+        self._places = MemberCells(self._incus, kit.cells, kit.members)
         self._events = Events(path, project.NAME)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending = asyncio.Lock()
@@ -118,7 +116,7 @@ class IncusContainers:
             # A create or a removal that came first has done it.
             if home in self._homes.entries():
                 if not self._homes.at(sandbox).is_dir():
-                    await self._delete(sandbox)
+                    await self._instances.delete(sandbox)
                 await remove_tree(home)
         return False
 
@@ -128,7 +126,7 @@ class IncusContainers:
             run = PresentRun.read(home)
             try:
                 async with asyncio.timeout(_ASKED_WITHIN):
-                    found = await self._found(sandbox)
+                    found = await self._instances.find(sandbox)
             except (IncusError, TimeoutError) as error:
                 _log.warning(
                     "%s: %s", sandbox, str(error) or f"Incus did not answer within {_ASKED_WITHIN:.0f} s"
@@ -139,13 +137,15 @@ class IncusContainers:
                 self._ends[sandbox] = error.message
                 await self._drop(sandbox, home)
                 return False
-            if not _runs(found):
+            if not runs(found):
                 await self._drop(sandbox, home)
                 return False
             try:
                 if run is None:
                     raise CellError("its cell is not recorded")
-                await self._cells.adopt(sandbox, run.veth.pid, run.veth.started)
+                if run.member != await self._places.of(found or {}):
+                    raise CellError("it is on another member than its cell")
+                await self._adopt(sandbox, run)
                 instance.check(found or {}, sandbox, Machine.read(home).limits, run.veth.name)
             except (CellError, EngineError) as error:
                 # Without a cell it has no network; one that has more than it may must not keep what it has.
@@ -159,13 +159,21 @@ class IncusContainers:
     async def _adopt_unseen(self, sandbox: str, home: Path, run: PresentRun) -> bool:
         """Take up the cell of what ran when it was last seen."""
         try:
-            await self._cells.adopt(sandbox, run.veth.pid, run.veth.started)
+            await self._adopt(sandbox, run)
         except CellError as error:
             # As after a restart of the machine: nothing runs, or what runs has no network.
             _log.warning("%s: %s", sandbox, error)
             await self._drop(sandbox, home)
             return False
         return True
+
+    async def _adopt(self, sandbox: str, run: PresentRun) -> None:
+        """Take up a cell; that of a member whose agent is away goes on without being asked."""
+        try:
+            await self._places.cells_of(run.member).adopt(sandbox, run.veth.pid, run.veth.started)
+        except CellError:
+            if not self._places.is_away(run.member):
+                raise
 
     async def create(self, spec: Spec, progress: Progress = unheard) -> Made:
         """Lay out a stopped sandbox; see `Engine.create`."""
@@ -175,6 +183,7 @@ class IncusContainers:
             spec.limits.check()
             _refuse_more(spec)
             pool = await project.ensure(self._incus)
+            member = await self._places.choose(spec.member)
             self._room.mkdir(parents=True, exist_ok=True, mode=0o700)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image, progress)
@@ -185,19 +194,20 @@ class IncusContainers:
                 async with self._sending:
                     # Of several creates at once the first sends it.
                     fingerprint = await images.ensure(self._incus, self._images, image, self._room, progress)
-                host_key = await self._lay_out(spec, image, fingerprint, pool, authorized)
+                asked = instance.InstanceSource(fingerprint, pool, member)
+                host_key = await self._lay_out(spec, image, asked, authorized)
             _log.info("laid out from the image %s", image.name, extra={"sandbox": spec.id})
             return Made(image.username, (host_key,), image.name)
 
     async def _lay_out(
-        self, spec: Spec, image: Image, fingerprint: str, pool: project.Pool, authorized: str
+        self, spec: Spec, image: Image, wanted: instance.InstanceSource, authorized: str
     ) -> str:
         """Make a sandbox's directory and its instance, both or neither; gives its public host key."""
         asked = False
 
         async def undo() -> None:
             if asked:
-                await self._delete(spec.id)
+                await self._instances.delete(spec.id)
 
         async with self._homes.draft(spec.id, undo) as draft:
             write_whole(draft / INSTANCE, instance.name_of(spec.id), durable=True)
@@ -205,11 +215,12 @@ class IncusContainers:
             machine = replace(
                 Machine.of(spec, image.id, image.name, host_key, user=image.user), host_key=host_key
             )
-            found = await self._found(spec.id)
+            found = await self._instances.find(spec.id)
             if found is not None:
                 raise EngineError("exists", f"Incus has an instance of {spec.id} already")
             asked = True
-            await self._incus.change("POST", "instances", instance.creation(machine, fingerprint, pool))
+            body = instance.creation(machine, wanted.fingerprint, wanted.pool)
+            await self._incus.change("POST", "instances", body, target=wanted.member)
             machine.write(draft)
         return host_key
 
@@ -217,19 +228,23 @@ class IncusContainers:
         """Run it on the veth of a new cell; see `Engine.start`."""
         home = self._homes.of(sandbox)
         async with self._locks[sandbox], reserved(home):
-            found = await self._there(sandbox)
-            if _runs(found):
+            found = await self._instances.get(sandbox)
+            if runs(found):
                 if PresentRun.read(home) is not None:
                     return
                 # Its cell was dropped when Incus could not stop it: it has no network, and gets none without a start.
-                await self._end(sandbox, 0.0)
-                found = await self._there(sandbox)
+                await self._instances.end(sandbox, 0.0)
+                found = await self._instances.get(sandbox)
             self._ends.pop(sandbox, None)
             started = False
             try:
                 await self._drop(sandbox, home)
-                veth = await self._cells.make_with_veth(sandbox)
-                run = PresentRun(veth, services=boot)
+                left = PresentRun.read(home)
+                if left is not None:
+                    raise CellError(f"its last cell is still on {left.member}")
+                member = await self._places.of(found)
+                veth = await self._places.cells_of(member).make_with_veth(sandbox)
+                run = PresentRun(veth, boot, member)
                 run.write(home)
                 await self._boot(home, found, run)
                 started = True
@@ -252,10 +267,11 @@ class IncusContainers:
         await self._incus.push(instance.name_of(machine.id), guest.INIT, script, 0o700)
         await self._incus.change("PUT", f"{where}/state", {"action": "start", "timeout": -1})
         deadline = asyncio.get_running_loop().time() + _READY_WITHIN
-        while not await starting.greets(self._cells, machine.id, _GREETING_WITHIN):
+        cells = self._places.cells_of(run.member)
+        while not await starting.greets(cells, machine.id, _GREETING_WITHIN):
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineError("timeout", f"its SSH server did not answer within {_READY_WITHIN:.0f} s")
-            if not _runs(await self._there(machine.id)):
+            if not runs(await self._instances.get(machine.id)):
                 raise EngineError("failed", "the machine ended as soon as it was started")
             await asyncio.sleep(_ASK_AGAIN)
 
@@ -276,7 +292,7 @@ class IncusContainers:
             return
         async with self._locks[sandbox]:
             try:
-                await self._delete(sandbox)
+                await self._instances.delete(sandbox)
             except IncusError as error:
                 if error.gone:
                     raise _refused(sandbox, error) from error
@@ -315,7 +331,7 @@ class IncusContainers:
     async def _forget(self, sandbox: str, run: PresentRun | None = None) -> None:
         """Remove a sandbox's network and its files, once what held the cell of `run` has ended."""
         await self._drop(sandbox, self._homes.at(sandbox))
-        if run is not None:
+        if run is not None and not run.member:
             deadline = asyncio.get_running_loop().time() + _ENDED_WITHIN
             while started(run.veth.pid) == run.veth.started:
                 if asyncio.get_running_loop().time() > deadline:
@@ -343,25 +359,31 @@ class IncusContainers:
             **_limits(machine),
         }
         try:
-            found = await self._found(sandbox)
+            found = await self._instances.find(sandbox)
         except IncusError:
             raise
         except EngineError as error:
             return Look("broken", error.message, facts)
         if found is None:
             return Look("broken", "its instance is gone from Incus", facts)
-        location = str(found.get("location") or "none")
-        facts |= {} if location == "none" else {"member": location}
-        if _runs(found):
+        facts |= {"member": location(found)} if location(found) else {}
+        if runs(found):
             run = PresentRun.read(home)
             facts |= {} if run is None else await inside.facts(self._incus, sandbox, services=run.services)
             return Look("running", self._ends.get(sandbox, ""), facts)
         return Look("stopped", self._ends.get(sandbox, ""), facts)
 
+    def member_of(self, sandbox: str) -> str:
+        """See `Spread.member_of`."""
+        run = PresentRun.read(self._homes.at(sandbox))
+        return "" if run is None else run.member
+
     async def activity(self, sandbox: str) -> Activity | None:
         """How busy it is; see `Observer.activity`."""
         run = PresentRun.read(self._homes.at(sandbox))
-        return None if run is None else await inside.activity(self._incus, sandbox, run.veth)
+        if run is None or run.member:
+            return None
+        return await inside.activity(self._incus, sandbox, run.veth)
 
     async def boot_output(self, sandbox: str) -> bytes:
         """What its boot steps printed last; see `Booter.boot_output`."""
@@ -375,10 +397,13 @@ class IncusContainers:
 
     async def connect(self, sandbox: str, *, port: int = SSH_PORT, within: float = 10.0) -> socket.socket:
         """A connection to a port that the sandbox listens on at its own address; see `Engine.connect`."""
-        if PresentRun.read(self._homes.of(sandbox)) is None:
+        run = PresentRun.read(self._homes.of(sandbox))
+        if run is None:
             raise EngineError("state", f"sandbox {sandbox} does not run")
         try:
-            return await self._cells.connect(sandbox, starting.LOOPBACK, port, within=within)
+            return await self._places.cells_of(run.member).connect(
+                sandbox, starting.LOOPBACK, port, within=within
+            )
         except (CellError, OSError) as error:
             raise EngineError("failed", f"no connection to port {port}: {error}") from error
 
@@ -391,8 +416,8 @@ class IncusContainers:
             while True:
                 news.clear()
                 try:
-                    found = await self._found(sandbox)
-                    if not _runs(found):
+                    found = await self._instances.find(sandbox)
+                    if not runs(found):
                         return
                     await self._check_running(sandbox, home, found or {})
                 except IncusError as error:
@@ -422,45 +447,12 @@ class IncusContainers:
             await self._drop(sandbox, home)
             await self._halt(sandbox, home, 0.0)
 
-    async def _found(self, sandbox: str) -> Mapping[str, Any] | None:
-        """A sandbox's instance; None where there is none.
-
-        Raises:
-            EngineError: Incus does not answer, or what has its name is not of irons.
-        """
-        found: Mapping[str, Any] | None = await self._incus.find(f"instances/{instance.name_of(sandbox)}")
-        if found is not None:
-            instance.check_ours(found, sandbox)
-        return found
-
-    async def _there(self, sandbox: str) -> Mapping[str, Any]:
-        found = await self._found(sandbox)
-        if found is None:
-            raise EngineError("state", f"the instance of {sandbox} is gone from Incus", "destroy it")
-        return found
-
     async def _halt(self, sandbox: str, home: Path, grace: float) -> None:
         try:
-            await self._end(sandbox, grace)
+            await self._instances.end(sandbox, grace)
         finally:
             # Also where Incus does not answer: what cannot be stopped is cut off.
             await asyncio.shield(self._drop(sandbox, home))
-
-    async def _end(self, sandbox: str, grace: float) -> None:
-        if not _runs(await self._found(sandbox)):
-            return
-        where = f"instances/{instance.name_of(sandbox)}/state"
-        if grace > 0:
-            with contextlib.suppress(IncusError):
-                asked = {"action": "stop", "timeout": math.ceil(grace), "force": False}
-                await self._incus.change("PUT", where, asked)
-                return
-        try:
-            await self._incus.change("PUT", where, {"action": "stop", "timeout": -1, "force": True})
-        except IncusError:
-            # It may have ended by itself before it was asked.
-            if _runs(await self._found(sandbox)):
-                raise
 
     async def _halt_quietly(self, sandbox: str, home: Path) -> None:
         try:
@@ -468,37 +460,23 @@ class IncusContainers:
         except (EngineError, CellError) as error:
             _log.warning("%s: %s", sandbox, error)
 
-    async def _delete(self, sandbox: str) -> None:
-        """Remove the instance of a sandbox, if there is one, once what Incus still does with it is done."""
-        deadline = asyncio.get_running_loop().time() + _IDLE_WITHIN
-        while True:
-            try:
-                return await self._delete_now(sandbox)
-            except IncusError as error:
-                if not error.busy or asyncio.get_running_loop().time() > deadline:
-                    raise
-            await asyncio.sleep(_ASK_AGAIN)
-
-    async def _delete_now(self, sandbox: str) -> None:
-        await self._end(sandbox, 0.0)
-        try:
-            if await self._found(sandbox) is not None:
-                await self._incus.change("DELETE", f"instances/{instance.name_of(sandbox)}")
-        except IncusError as error:
-            if error.status != 404 and await self._found(sandbox) is not None:
-                raise
-
     async def _drop(self, sandbox: str, home: Path) -> None:
-        """Let go of a sandbox's cell and its veth, and forget it."""
-        with contextlib.suppress(CellError):
-            await self._cells.drop(sandbox)
+        """Let go of a sandbox's cell and its veth, and forget it; one on a member that is away stays recorded."""
         run = PresentRun.read(home)
-        if run is not None:
-            await asyncio.to_thread(remove_left, run.veth)
-            PresentRun.forget(home)
-        else:
+        member = "" if run is None else run.member
+        try:
+            await self._places.cells_of(member).drop(sandbox)
+        except CellError as error:
+            if member:
+                _log.warning("%s: its cell on %s stays: %s", sandbox, member, error)
+                return
+        if run is None:
             # A keeper that ended before it answered may have made one that was never noted.
             await asyncio.to_thread(remove_lost, outer_name(sandbox))
+            return
+        if not member:
+            await asyncio.to_thread(remove_left, run.veth)
+        PresentRun.forget(home)
 
 
 def _refuse_more(spec: Spec) -> None:
@@ -528,10 +506,6 @@ def _limits(machine: Machine) -> dict[str, str]:
             ("disk", limits.disk),
         )
     }
-
-
-def _runs(found: Mapping[str, Any] | None) -> bool:
-    return found is not None and found.get("status") in _RUNS
 
 
 def _refused(sandbox: str, error: IncusError) -> IncusError:

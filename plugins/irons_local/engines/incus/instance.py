@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from irons_local.bundle.machine import Machine
 from irons_local.cell.layout import outer_name
@@ -21,6 +21,20 @@ _PERIOD = 100
 """Milliseconds of the period that a share of processors is counted in."""
 _FREE = ("volatile.", "image.", "user.")
 """Beginnings of keys that give an instance no rights: what Incus itself notes, and what people do."""
+
+
+class InstanceSource(NamedTuple):
+    """What a new instance is made of, and where.
+
+    Attributes:
+        fingerprint: of its image.
+        pool: where its files go.
+        member: the member of the cluster that is to have it; "" for Incus's choice.
+    """
+
+    fingerprint: str
+    pool: Pool
+    member: str
 
 
 def name_of(sandbox: str) -> str:

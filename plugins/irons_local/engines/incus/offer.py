@@ -73,6 +73,10 @@ class IncusEngine:
         """See `Engine.look`."""
         return await self._engine.look(sandbox) if self._has_any else Look("absent")
 
+    def member_of(self, sandbox: str) -> str:
+        """See `Spread.member_of`."""
+        return self._engine.member_of(sandbox)
+
     async def activity(self, sandbox: str) -> Activity | None:
         """See `Observer.activity`."""
         return await self._engine.activity(sandbox)

@@ -18,10 +18,12 @@ class PresentRun(NamedTuple):
     Attributes:
         veth: what of its cell outlives the keeper.
         services: it was started with its own boot steps.
+        member: the machine of the fleet that it runs on; "" for this one.
     """
 
     veth: Veth
     services: bool
+    member: str = ""
 
     @classmethod
     def read(cls, home: Path) -> PresentRun | None:
@@ -29,13 +31,13 @@ class PresentRun(NamedTuple):
         try:
             body = json.loads((home / _FILE).read_bytes())
             veth = Veth(str(body["name"]), int(body["pid"]), int(body["started"]))
-            return cls(veth, bool(body["services"]))
+            return cls(veth, bool(body["services"]), str(body.get("member", "")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, home: Path) -> None:
         """Record it, before the machine is started."""
-        body = json.dumps({**self.veth._asdict(), "services": self.services})
+        body = json.dumps({**self.veth._asdict(), "services": self.services, "member": self.member})
         write_whole(home / _FILE, body, durable=True, parents=False)
 
     @staticmethod

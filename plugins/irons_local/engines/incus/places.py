@@ -1,0 +1,114 @@
+"""Where instances are: the member of a cluster that a new one goes to, and whose cells those of a member are.
+
+A member other than this machine has cells through its agent alone. Where none is connected, nothing starts there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from irons_local.engines.incus.client import Incus
+from irons_local.engines.incus.instances import location
+from irons_local.engines.protocol import Cells, Members
+from irons_local.errors import CellError, EngineError
+
+_ONLINE = "Online"
+
+
+class MemberCells:
+    """See the module. A member is named as Incus names it; "" is this machine.
+
+    Args:
+        incus: the Incus, reached by the socket of this machine.
+        cells: those of this machine.
+        members: those of others; None where there are none.
+    """
+
+    def __init__(self, incus: Incus, cells: Cells, members: Members | None) -> None:
+        self._incus = incus
+        self._own = cells
+        self._members = members
+        self._name = ""
+
+    def cells_of(self, member: str) -> Cells:
+        """The cells of a member.
+
+        Raises:
+            CellError: it has none that can be reached.
+        """
+        if not member:
+            return self._own
+        if self._members is None:
+            raise CellError(f"no agent on {member}: irons member is not running there")
+        return self._members.cells_of(member)
+
+    def is_away(self, member: str) -> bool:
+        """Whether the cells of a member cannot be asked for, because its agent is not connected."""
+        return bool(member) and (self._members is None or member not in self._members.connected())
+
+    async def of(self, found: Mapping[str, Any]) -> str:
+        """The member that an instance is on.
+
+        Raises:
+            EngineError: Incus does not answer.
+        """
+        where = location(found)
+        if not where:
+            return ""
+        if not self._name:
+            # It cannot change while this machine is a member.
+            self._name = _own_name(await self._incus.get(""))
+        return "" if where == self._name else where
+
+    async def choose(self, wanted: str) -> str:
+        """The member to make an instance on, as Incus is asked; "" leaves it to Incus.
+
+        Args:
+            wanted: the member that was asked for; "" for none.
+
+        Raises:
+            EngineError: there is no such member, or nothing could be started on it.
+        """
+        server = await self._incus.get("")
+        own = _own_name(server)
+        if not own:
+            if wanted:
+                raise EngineError(
+                    "input", f"there is no member {wanted}: Incus is not a cluster", "leave the member out"
+                )
+            return ""
+        listed: list[dict[str, Any]] = await self._incus.get("cluster/members", recursion="1")
+        states = {str(each["server_name"]): str(each.get("status") or "") for each in listed}
+        if wanted and wanted not in states:
+            raise EngineError(
+                "input", f"the cluster has no member {wanted}", f"members: {', '.join(sorted(states))}"
+            )
+        refused = {name: self._why_not(name, state, own) for name, state in states.items()}
+        if wanted:
+            if refused[wanted]:
+                raise EngineError("machine", refused[wanted])
+            return wanted
+        able = [name for name, why in refused.items() if not why]
+        if not able:
+            raise EngineError("machine", "; ".join(refused[name] for name in sorted(refused)))
+        if all(name in able for name, state in states.items() if state == _ONLINE):
+            return ""
+        # Incus would choose among members where nothing could be started, too.
+        there = await self._incus.get("instances", recursion="1")
+        many = Counter(location(each) for each in there)
+        return min(able, key=lambda name: (many[name], name))
+
+    def _why_not(self, member: str, state: str, own: str) -> str:
+        if state != _ONLINE:
+            return f"member {member} is {(state or 'unknown').lower()}"
+        if member == own or not self.is_away(member):
+            return ""
+        return f"no agent on {member}: irons member is not running there"
+
+
+def _own_name(server: Mapping[str, Any]) -> str:
+    """The name of the member that answers; "" where Incus is not a cluster."""
+    about = server.get("environment") or {}
+    return str(about.get("server_name") or "") if about.get("server_clustered") else ""
