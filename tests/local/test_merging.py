@@ -36,7 +36,11 @@ from irons_local.linux.cgroup import Groups
 from irons_local.linux.idmap import is_machines_root, outer_map
 from irons_local.progress import unheard
 
-FILES = [*SYSTEM, *(entry(f"{top}/{inner}/file", b"of the image") for top in "ab" for inner in "ax")]
+FILES = [
+    *SYSTEM,
+    *(entry(f"{top}/{inner}/file", b"of the image") for top in "ab" for inner in "ax"),
+    *(entry(f"{top}/{inner}/{last}/file", b"deep") for top in "ab" for inner in "ax" for last in "ax"),
+]
 View = dict[str, tuple[int, str]]
 
 
@@ -107,6 +111,10 @@ class Files:
                 # Such an overlay renames no directory of a lower layer.
                 if failed != errno.EXDEV:
                     assert _changed(model, random.Random(seed)) == failed
+        self.own(home)
+
+    def own(self, home: Path) -> None:
+        """Let what a sandbox changed belong to its root."""
         uid = outer_map().host_uid(1)
         for path in (home / "upper", *(home / "upper").rglob("*")):
             os.chown(path, uid, uid, follow_symlinks=False)
@@ -158,8 +166,8 @@ def _snapshot(place: Place, home: Path, number: int) -> Snapshot:
 
 
 def _fill(machine: Machine) -> merging.Fill:
-    async def fill(trees: Sequence[Path], target: Path) -> int | None:
-        return await merging.stack_files(trees, target, redirects=machine.redirects)
+    async def fill(trees: Sequence[Path], target: Path) -> None:
+        await merging.stack_files(trees, target, redirects=machine.redirects)
 
     return fill
 
@@ -402,19 +410,39 @@ def test_a_merge_before_a_snapshot_keeps_no_one_from_the_images(
     assert _seen(place, home) == [*names, f"{DEEPEST - 1}"]
 
 
+def _renamed(top: Path, number: int) -> None:
+    """Rename directories that were renamed before, and some in them, in one of four steps."""
+    steps = (
+        (("a/x", "b/new"), ("a/a/x", "a/a/moved")),
+        (("b/new", "a/back"), ("a/a", "a/back/inner"), ("b", "c")),
+        (("a/back/inner/moved", "c/moved"), ("a", "d"), ("c/a", "a")),
+        (("d/back", "c/last"), ("c/last/inner/a", "d/a"), ("c/moved", "c/last/y"), ("a", "d/b")),
+    )
+    for old, new in steps[number]:
+        (top / old).rename(top / new)
+        (top / new / f"in-{number}").write_text(old)
+
+
 @unpacking
-def test_a_directory_that_was_renamed_is_merged_with_what_is_above_it_only(place: Place) -> None:
-    """What it was called is looked for below: its layer can only be the last that is merged, and then it still says so."""
+@pytest.mark.slow
+def test_directories_that_were_renamed_in_each_layer_are_merged(place: Place) -> None:
+    """One layer is left, which finds below what each directory was called there."""
     if not is_machines_root():
         pytest.skip("not here: the tests run in a user namespace, or without a capability")
-    home = _with_layers(place, place.imported(*SYSTEM), 4)
-    layers = Machine.read(home).layers
+    image = place.imported(*FILES)
+    home, model = place.sandbox_on(image), place.root / "model"
     replace(Machine.read(home), redirects=True).write(home)
-    mark = "trusted.overlay.redirect"
-    os.setxattr(place.images.layers.tree(layers[2]) / "srv", mark, b"/opt")
+    shutil.copytree(place.images.lower(image)[-1], model, symlinks=True)
+    files = Files(place, image, redirects=True)
+    for number in range(4):
+        with files.mounted(Machine.read(home).layers, home) as top:
+            _renamed(top, number)
+        _renamed(model, number)
+        files.own(home)
+        made = _snapshot(place, home, number)
+        asyncio.run(place.images.snapshots.remove(made.id))
     asyncio.run(_merge(place))
-    now = Machine.read(home).layers
-    assert (len(now), now[1]) == (2, layers[3])
-    assert os.getxattr(place.images.layers.tree(now[0]) / "srv", mark) == b"/opt"
-    asyncio.run(_merge(place))
-    assert Machine.read(home).layers == now
+    (left,) = Machine.read(home).layers
+    assert files.view([left], home) == _view(model)
+    mark = os.getxattr(place.images.layers.tree(left) / "c/last/inner", "trusted.overlay.redirect")
+    assert mark == b"/a/a"

@@ -67,8 +67,7 @@ class Capture:
             raise EngineError(
                 "limit",
                 f"{name} consists of {DEEPEST} layers already, and one more is too many",
-                f"irons local image save {name} makes one image of them; layers that no snapshot has and in which no"
-                f" directory was renamed are merged while {name} is stopped",
+                f"irons local image save {name} makes one image of them; layers that no snapshot has are merged while {name} is stopped",
             )
         self.layers.trees((*self.machine.layers, *self.parent.layers))
 

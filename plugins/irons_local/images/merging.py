@@ -26,9 +26,8 @@ from irons_local.linux.userns_call import call
 
 _STACK = "irons_local.images.inside.stacking:stack"
 
-Fill = Callable[[Sequence[Path], Path], Awaitable[int | None]]
-"""Makes a layer's directory of those of several, topmost first; gives None, or the number of the one that must be the last, or the
-first that is left out where it is the topmost."""
+Fill = Callable[[Sequence[Path], Path], Awaitable[None]]
+"""Makes a layer's directory of those of several, topmost first."""
 
 
 class Merged(NamedTuple):
@@ -69,22 +68,20 @@ async def merged(
         redirects: see `Layer`.
 
     Yields:
-        The layer; None where fewer than two can be merged.
+        The layer; None where these are fewer than two.
 
     Raises:
         EngineError: a layer is gone, or the disk is full.
         OSError: something cannot be read or written.
     """
+    if len(run) < 2:
+        yield None
+        return
     with layers.draft(kind, redirects=redirects) as (layer, home):
         try:
-            while len(run) > 1:
-                last = await fill(layers.trees(run), home / TREE)
-                if last is None:
-                    await asyncio.to_thread(_written, home)
-                    break
-                await remove_tree(home / TREE)
-                run = run[: last + 1] if last else run[1:]
-            yield Merged(layer.id, home, run) if len(run) > 1 else None
+            await fill(layers.trees(run), home / TREE)
+            await asyncio.to_thread(_written, home)
+            yield Merged(layer.id, home, run)
         finally:
             await asyncio.shield(remove_tree(home))
 
@@ -128,32 +125,31 @@ def adopt(layers: Layers, home: Path, made: Merged) -> bool:
     return True
 
 
-async def stack_files(trees: Sequence[Path], target: Path, *, redirects: bool) -> int | None:
+async def stack_files(trees: Sequence[Path], target: Path, *, redirects: bool) -> None:
     """Make a directory of those of several layers of files; a `Fill` once `redirects` is given (see `Machine`)."""
     os.mkdir(target, 0o700)  # noqa: PTH102 (a Path would be taken for one that blocks, which this does not)
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         give([descriptor])
         if redirects:
-            return await asyncio.to_thread(_stacked, trees, descriptor)
+            await asyncio.to_thread(_stacked, trees, descriptor)
+            return
         # By its path too: links can only be made where both are reached through one mount.
         request = {
             "open": {"target": str(target), **{str(number): str(tree) for number, tree in enumerate(trees)}},
             "count": len(trees),
             "give": [descriptor],
         }
-        found = await call("b", _STACK, request, fds=[descriptor])
-        renamed: int | None = found["renamed"]
-        return renamed
+        await call("b", _STACK, request, fds=[descriptor])
     finally:
         os.close(descriptor)
 
 
-def _stacked(trees: Sequence[Path], target: int) -> int | None:
+def _stacked(trees: Sequence[Path], target: int) -> None:
     """`stacked` by the machine's root itself, which alone can read its marks."""
     with ExitStack() as stack:
         opened = []
         for tree in trees:
             opened.append(os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
             stack.callback(os.close, opened[-1])
-        return stacked(opened, target, redirects=True)
+        stacked(opened, target, redirects=True)

@@ -501,7 +501,7 @@ def _is_free(home: Path) -> bool:
 
 
 def _stacking(machine: Machine) -> merging.Fill:
-    async def fill(trees: Sequence[Path], target: Path) -> int | None:
-        return await merging.stack_files(trees, target, redirects=machine.redirects)
+    async def fill(trees: Sequence[Path], target: Path) -> None:
+        await merging.stack_files(trees, target, redirects=machine.redirects)
 
     return fill
