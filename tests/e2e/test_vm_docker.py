@@ -158,7 +158,8 @@ def test_containers_are_judged_and_logged(
             "literal: 1",
         ], done
 
-        compose = "cd /home/irons; sudo docker-compose -f compose.yml up --exit-code-from asker 2>&1"
+        # Each answer of the Docker of an emulated guest may take more than the minute that compose waits.
+        compose = "cd /home/irons; sudo COMPOSE_HTTP_TIMEOUT=800 docker-compose -f compose.yml up --exit-code-from asker 2>&1"
         done = inside(person, "docker", compose, within=900)
         assert done.returncode == 0, done
         assert PAGE in done.stdout, done
