@@ -97,7 +97,9 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         self._serving = Serving()
-        audit = Audit(store, Ingest(paths.gateway / "audit", self._serving), kept, self._settle)
+        audit = Audit(
+            store, Ingest(paths.gateway / "audit", self._serving), kept, self._settle, self._followed
+        )
         keeper = KeeperClient(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
         gateways = Gateways(
             locate=self._locate,
@@ -239,6 +241,9 @@ class Server:
         fresh = self._serving.fresh(served)
         if fresh:
             await self.plane.store.write(lambda connection: self._serving.note(connection, fresh))
+
+    def _followed(self, lease: float) -> None:
+        self.plane.gateways.followed(lease)
 
     async def _settle(self, pairs: Collection[tuple[str, int]]) -> bool:
         """Find out whether workers may write of cells; False where the keeper can't be asked now."""

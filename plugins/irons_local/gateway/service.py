@@ -51,6 +51,7 @@ from irons_local.ipc.messages import (
     CountLive,
     Detach,
     Figures,
+    Followed,
     Forget,
     FromControl,
     Impact,
@@ -353,6 +354,8 @@ class Service:
                 self._watched, self._watched_at = asked, monotonic()
                 for each in self._cells.values():
                     self._let_watch(each)
+            case Followed(lease):
+                self._news.followed(lease)
             case ReplyQuestion(name, host, port, said, since):
                 found = self._cells.get(name)
                 if found is None:

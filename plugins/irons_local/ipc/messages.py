@@ -265,6 +265,16 @@ class ReplyQuestion(NamedTuple):
     since: Annotated[int, fields.number] = 0
 
 
+class Followed(NamedTuple):
+    """Readers wait for new events, so each record has its notice soon; sent again before the lease is over.
+
+    Attributes:
+        lease: seconds for which that counts.
+    """
+
+    lease: Annotated[float, fields.seconds]
+
+
 # Worker to control plane
 
 
@@ -312,7 +322,7 @@ class Alive(NamedTuple):
 FromKeeper = Attach | Detach | Missed | Surrender | NewLink | Stats
 FromControl = (
     PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
-    | WatchQuestions | ReplyQuestion
+    | WatchQuestions | ReplyQuestion | Followed
 )  # fmt: skip
 OfWorkers = NewWorker | Moved
 FromWorker = Grown | LostRecords | OpenQuestions
@@ -353,6 +363,7 @@ CONTROL_TO_WORKER: Final[Mapping[str, type[FromControl]]] = {
     "stats": Stats,
     "questions.watch": WatchQuestions,
     "questions.reply": ReplyQuestion,
+    "audit.followed": Followed,
 }
 WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {
     "audit": Grown,

@@ -13,7 +13,7 @@ from tests.local.control.gateway_logs import CELL, RUN, Logs, close_record, open
 from irons_local.control.audit import events, retention
 from irons_local.control.audit.events import Query
 from irons_local.control.audit.ingest import Ingest, IngestResult
-from irons_local.control.audit.log import UNREAD, Audit
+from irons_local.control.audit.log import FOLLOWED, LONGEST_WAIT, UNREAD, Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
 
@@ -275,6 +275,24 @@ def test_records_wait_while_no_reader_waits(logs: Logs) -> None:
         audit.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(follow())
+
+
+def test_readers_that_wait_are_reported(logs: Logs) -> None:
+    """The first one is; another once what is left of the lease is no longer than its wait; one that does not wait never is."""
+    loop, leases = _StandingLoop(), list[float]()
+
+    async def follow() -> None:
+        audit = Audit(logs.store, logs.ingest, Retention(events=100, days=36_500), followed=leases.append)
+        audit.close()
+        for passes, reported in ((0.0, 1), (LONGEST_WAIT - 1, 1), (2.0, 2), (2 * FOLLOWED, 3)):
+            loop.now += passes
+            await audit.page(Query(size=10), wait=30.0)
+            assert leases == [FOLLOWED] * reported
+            await audit.page(Query(size=10))
+            assert len(leases) == reported
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(follow())

@@ -256,6 +256,29 @@ def test_a_worker_is_believed_for_its_own_cells() -> None:
     run(work())
 
 
+def test_each_worker_hears_that_readers_wait() -> None:
+    """Those that are there hear it at once, and one that comes in the meantime first of all, for the rest of the time."""
+
+    async def work() -> None:
+        async with workers(CellPlace(0, runs=True)) as (gateways, _):
+            ends = [attached(gateways, {})]
+            gateways.followed(3600.0)
+            ends.append(attached(gateways, {}, 1))
+            await until(lambda: _heard(ends, 1, 1))
+            (first,), (later,) = (end.heard for end in ends)
+            assert first == {"op": "audit.followed", "lease": 3600.0}
+            assert later["op"] == "audit.followed"
+            assert 0 < later["lease"] <= 3600.0
+            gateways.followed(1e-9)
+            ends.append(attached(gateways, {}, 2))
+            assert await gateways.stats() == {0: {}, 1: {}, 2: {}}
+            assert [each["op"] for each in ends[2].heard] == ["stats"]
+            for end in ends:
+                await end.close()
+
+    run(work())
+
+
 def test_a_mute_gateway_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the link ends and no other comes, that is reported once; a request says that no one answers."""
     monkeypatch.setattr(module, "_RENEWED_WITHIN", 0.05)

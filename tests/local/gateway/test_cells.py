@@ -14,7 +14,7 @@ from tests.e2e.lab import eventually
 from tests.local.gateway.stand import CELL, CellNet, Program, Stand, in_time, policy, quick
 
 from irons_local import clocks
-from irons_local.gateway.record.notify import CALM, LATER, PAUSE, Notifier
+from irons_local.gateway.record.notify import CALM, LATER, PAUSE, UNREAD, Notifier
 from irons_local.gateway.service import CUT
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import RequestError
@@ -180,7 +180,7 @@ def test_a_control_plane_that_does_not_read_is_not_told_over_and_over() -> None:
 
 
 def test_a_refusal_is_told_before_what_is_let_through() -> None:
-    """A refusal's notice comes at once; that of any other record later, and no sooner for another such record."""
+    """A refusal's notice comes at once; that of any other record later, later still while no one reads, and no sooner for another one."""
 
     class Clock(asyncio.SelectorEventLoop):
         """A loop whose time stands still."""
@@ -209,6 +209,7 @@ def test_a_refusal_is_told_before_what_is_let_through() -> None:
     news, link = loop.run_until_complete(made())
     news.tell(link)
     try:
+        news.followed(60.0)
         news.wrote("1-2-0", refused=False)
         assert not told(LATER / 2)
         news.wrote("1-2-0", refused=False)
@@ -222,6 +223,17 @@ def test_a_refusal_is_told_before_what_is_let_through() -> None:
         assert told(PAUSE / 2)
         news.wrote("1-2-0", refused=False)
         assert not told(CALM - LATER)
+        assert told(LATER)
+        # While no one reads it takes longer, until someone does.
+        news.followed(CALM)
+        loop.now += CALM
+        news.wrote("1-2-0", refused=False)
+        assert not told(UNREAD - LATER)
+        news.wrote("1-2-0", refused=False)
+        assert told(LATER)
+        news.wrote("1-2-0", refused=False)
+        assert not told(UNREAD / 2)
+        news.followed(60.0)
         assert told(LATER)
     finally:
         link.close()

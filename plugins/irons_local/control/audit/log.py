@@ -30,6 +30,8 @@ _LOOKED_WITHIN = 0.5
 """The same for what is shown to a person while a connection waits."""
 LONGEST_WAIT = 60.0
 """Seconds that a long poll is held at most."""
+FOLLOWED = 2 * LONGEST_WAIT
+"""Seconds for which it counts that a reader has begun to wait: it is reported again once what is left is no longer than a wait."""
 
 
 class News:
@@ -58,6 +60,7 @@ class Audit:
         ingest: takes logs in.
         kept: how long events are kept.
         settle: asks which workers served these cells; False where the keeper does not answer now.
+        followed: called where readers wait for new events, with the seconds for which that counts.
     """
 
     def __init__(
@@ -66,9 +69,12 @@ class Audit:
         ingest: Ingest,
         kept: Retention,
         settle: Callable[[Collection[tuple[str, int]]], Awaitable[bool]] | None = None,
+        followed: Callable[[float], None] = lambda _lease: None,
     ) -> None:
         self._store = store
         self._settle = settle
+        self._follow = followed
+        self._followed = float("-inf")
         self._ingest = ingest
         self._kept = kept
         self._changes = Changes()
@@ -146,12 +152,20 @@ class Audit:
             return await self._page(query, wait)
         self._waiting += 1
         try:
+            self._be_told()
             if self._later is not None:
                 # What was put off is what this reader waits for.
                 self._poked.set()
             return await self._page(query, wait)
         finally:
             self._waiting -= 1
+
+    def _be_told(self) -> None:
+        """Have the workers tell of each record soon, for as long as this reader may wait."""
+        now = asyncio.get_running_loop().time()
+        if self._followed - now <= LONGEST_WAIT:
+            self._followed = now + FOLLOWED
+            self._follow(FOLLOWED)
 
     async def _page(self, query: Query, wait: float) -> Page:
         loop = asyncio.get_running_loop()

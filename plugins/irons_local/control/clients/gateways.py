@@ -22,6 +22,7 @@ from irons_local.ipc.framing import LinkClosedError
 from irons_local.ipc.messages import (
     AboutSandbox,
     CountLive,
+    Followed,
     Forget,
     FromControl,
     Impact,
@@ -100,6 +101,7 @@ class Gateways:
         self._peers: dict[int, GatewayClient] = {}
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
+        self._followed = float("-inf")
         self._news = asyncio.Event()
         self.restarts: dict[int, int] = {}
         self.confirmed_at: int | None = None
@@ -132,6 +134,9 @@ class Gateways:
         # The first thing that a worker hears: a policy is judged with what irons itself listens on.
         if self._listening is not None:
             self._tell(worker, peer)
+        left = self._followed - asyncio.get_running_loop().time()
+        if left > 0:
+            peer.tell(Followed(left))
         self._news.set()
         self._spawn(self._greet(cells))
 
@@ -149,6 +154,13 @@ class Gateways:
         for peer in self._peers.values():
             if peer.connected:
                 peer.tell(told)
+
+    def followed(self, lease: float) -> None:
+        """Tell each worker, and each that comes, that readers wait for new events: for so many seconds."""
+        self._followed = asyncio.get_running_loop().time() + lease
+        for peer in self._peers.values():
+            if peer.connected:
+                peer.tell(Followed(lease))
 
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """Give an answer that is not a rule, to the question that was asked at `since`.

@@ -1,7 +1,8 @@
 """Tells the control plane that the audit log has grown, or that it cannot.
 
 Of a refusal at once, then at most every 20 ms. Of anything else a little later, and more seldom: what is let through
-is not kept waiting by a process that wakes up for its record.
+is not kept waiting by a process that wakes up for its record. While no reader waits for new events that is a second later:
+the control plane would leave such records in the logs for a while, and each notice would only wake it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ PAUSE = 0.02
 LATER = 0.005
 """Seconds that a record of what is let through waits for its notice: by then its connection is under way, as a rule."""
 CALM = 0.05
-"""Seconds between two notices of such records, at least."""
+"""Seconds between two notices of such records, at least, while a reader waits."""
+UNREAD = 1.0
+"""Seconds that such a record waits for its notice while none does."""
 
 
 class Notifier:
@@ -39,6 +42,7 @@ class Notifier:
         self._last = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
+        self._followed = -math.inf
         self._counting = self._miscounted = False
         # Not of whichever cell's record came first.
         self._context = contextvars.copy_context()
@@ -56,6 +60,16 @@ class Notifier:
         """Who listens."""
         return tuple(self._links)
 
+    def followed(self, lease: float) -> None:
+        """Readers wait for new events.
+
+        Args:
+            lease: seconds for which that counts.
+        """
+        self._followed = self._loop.time() + lease
+        if self._timer is not None and not self._hurried:
+            self._arm(hurried=False)
+
     def wrote(self, run: str, refused: bool) -> None:
         """A record was written.
 
@@ -69,7 +83,12 @@ class Notifier:
 
     def _arm(self, hurried: bool) -> None:
         now = self._loop.time()
-        when = max(now, self._last + PAUSE) if hurried else max(now + LATER, self._last + CALM)
+        if hurried:
+            when = max(now, self._last + PAUSE)
+        elif now < self._followed:
+            when = max(now + LATER, self._last + CALM)
+        else:
+            when = now + UNREAD
         if self._timer is not None:
             when = min(when, self._timer.when())
             self._timer.cancel()
