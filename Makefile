@@ -48,18 +48,19 @@ lint: venv ## ruff, mypy, pyright, import-linter, class names, and the words tha
 	$(BIN)/python tools/check_words.py
 	$(BIN)/python tools/check_names.py
 
-# Coverage of this process and of every process it starts, whoever they run as, is gathered outside of anyone's home.
+# Coverage of the tests and of every process they start, whoever they run as, is gathered outside of anyone's home.
 .PHONY: check
 check: venv ## Unit and end-to-end tests with combined branch coverage, subprocesses included.
 	@data=$$(mktemp -d --tmpdir irons-coverage.XXXXXX)
-	trap 'rm -rf "$$data"' EXIT
-	chmod 1777 "$$data"
-	export COVERAGE_FILE="$$data/data"
+	trap '$(BIN)/python tests/covered.py remove; rm -rf "$$data"' EXIT
+	chmod 755 "$$data"
+	mkdir -m 1777 "$$data/pieces"
+	$(BIN)/python tests/covered.py install
 	$(call make_image,$$data)
 	status=0
-	$(BIN)/coverage run -m pytest --color=no $(WORKERS) --require=$(REQUIRE) --order-seed=$(ORDER) --untested="$$data/untested" $(ARGS) || status=$$?
-	$(BIN)/python tests/whole_data.py "$$data"/data.*
-	$(BIN)/coverage combine --quiet || status=$$((status ? status : 3))
+	COVERAGE_PIECES="$$data/pieces" $(BIN)/pytest --color=no $(WORKERS) --require=$(REQUIRE) --order-seed=$(ORDER) --untested="$$data/untested" $(ARGS) || status=$$?
+	export COVERAGE_FILE="$$data/data"
+	$(BIN)/python tests/covered.py combine "$$data/pieces" || status=$$((status ? status : 3))
 	# What this machine refuses to test cannot be covered on it.
 	floor=$(COVERAGE)
 	! grep -q 'this machine refuses' "$$data/untested" || floor=0
