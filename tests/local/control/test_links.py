@@ -23,6 +23,7 @@ from irons_local.control.schema.errors import HttpError
 from irons_local.errors import CellError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError
+from irons_local.ipc.messages import OpenQuestions, body_of
 
 CELL = "sb_00112233445566ff"
 
@@ -429,6 +430,46 @@ def test_a_change_does_not_count_as_done_by_a_worker_that_has_another_cell_by_no
             assert [each["op"] for each in moving[0].heard] == []
             await moving[0].close()
             await alone.close()
+
+    run(work())
+
+
+def test_an_answer_goes_to_the_worker_that_asks_before_the_keeper_is_asked_anything() -> None:
+    """The worker whose question it is takes the answer at once; where it has the question no more, the keeper says who is told next."""
+
+    async def work() -> None:
+        located: list[str] = []
+        asking: list[OpenQuestions] = []
+
+        async def locate(cell: str) -> CellPlace:
+            located.append(cell)
+            return CellPlace(5, runs=True)
+
+        async def has_asked() -> bool:
+            return bool(asking)
+
+        async with workers(CellPlace(5, runs=True), locate=locate, on_questions=asking.append) as (
+            gateways,
+            _,
+        ):
+            of_first: dict[str, Any] = {"questions.reply": {"waited": 3}}
+            of_second: dict[str, Any] = {"questions.reply": {"waited": 2}}
+            first, second = attached(gateways, of_first, 0), attached(gateways, of_second, 5)
+            question = {"host": "a.example", "port": 443, "since": 7}
+            await first.link.send(body_of(OpenQuestions(CELL, [question], 0)))
+            await until(has_asked)
+            assert await gateways.reply(CELL, "a.example", 443, "once", 7) == 3
+            assert located == []
+            assert await _heard([first, second], 1, 0)
+            of_first["questions.reply"] = {"gone": True}
+            assert await gateways.reply(CELL, "a.example", 443, "once", 7) == 2
+            assert located == [CELL]
+            await first.close()
+            assert await gateways.reply(CELL, "a.example", 443, "once", 7) == 2
+            assert await _heard([second], 2)
+            of_second["questions.reply"] = {"gone": True}
+            assert await gateways.reply(CELL, "a.example", 443, "once", 7) is None
+            await second.close()
 
     run(work())
 

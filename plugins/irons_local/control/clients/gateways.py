@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from irons_local import times
 from irons_local.control.clients.gateway import GatewayClient
@@ -43,6 +43,9 @@ _LOOK_EVERY = 0.1
 _DEAD_AFTER = 2.0
 """Seconds that a worker may be gone before a change goes on without it."""
 _SPARE_WITHIN = 2.0
+
+
+_GONE: Final[dict[str, Any]] = {"gone": True}
 
 
 class CellPlace(NamedTuple):
@@ -98,6 +101,8 @@ class Gateways:
         self._serves = serves
         self._on_questions = on_questions
         self._unrecorded: dict[int, Mapping[str, int]] = {}
+        # Which worker asks about a cell: while it does, no one else can take the answer.
+        self._askers: dict[str, int] = {}
         self._peers: dict[int, GatewayClient] = {}
         self._listening: list[list[Any]] | None = None
         self._upstream: Mapping[str, Any] | None = None
@@ -147,6 +152,10 @@ class Gateways:
     def _note_questions(self, worker: int, asked: OpenQuestions) -> None:
         """Believe a worker for the cells alone that are its own."""
         if self._serves(asked.cell, worker):
+            if asked.questions:
+                self._askers[asked.cell] = worker
+            elif self._askers.get(asked.cell) == worker:
+                del self._askers[asked.cell]
             self._on_questions(asked)
 
     def watch(self, told: WatchQuestions) -> None:
@@ -165,13 +174,19 @@ class Gateways:
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """Give an answer that is not a rule, to the question that was asked at `since`.
 
+        A connection waits for it, so the worker that asks gets it first, and the keeper is asked only where that one does not have the
+        question any more: another worker may have been given the cell.
+
         Returns:
             How many connections waited for it; None where the question is gone.
 
         Raises:
             HttpError: the cell's worker did not answer in time.
         """
-        answer = await self._of_cell(cell, ReplyQuestion(cell, host, port, reply, since))
+        asked = ReplyQuestion(cell, host, port, reply, since)
+        answer = await self._of_asker(cell, asked)
+        if answer.get("gone"):
+            answer = await self._of_cell(cell, asked)
         if answer.get("gone"):
             return None
         waited = answer.get("waited")
@@ -284,6 +299,19 @@ class Gateways:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for peer in self._peers.values():
             await peer.close()
+
+    async def _of_asker(self, cell: str, asked: ReplyQuestion) -> dict[str, Any]:
+        """Ask the worker that asks about a cell; `gone` where there is none, or its link ends."""
+        peer = self._peers.get(self._askers.get(cell, -1))
+        if peer is None or not peer.connected:
+            return _GONE
+        try:
+            async with asyncio.timeout(_WITHIN):
+                return await peer.ask(asked)
+        except LinkClosedError:
+            return _GONE
+        except TimeoutError:
+            raise unready("the gateway does not answer; see `irons local status`") from None
 
     async def _of_cell(
         self, cell: str, asked: FromControl, *, spare: bool = False, within: float | None = None
