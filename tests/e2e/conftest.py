@@ -120,8 +120,8 @@ def install(place: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def public_program(install: Callable[..., Path]) -> tuple[str, ...]:
-    """irons, where every user can run it."""
-    return (str(install("public", str(Path(__file__).parents[2])) / "irons"),)
+    """irons, where every user can run it, and none has to compile it at each start."""
+    return (str(install("public", "--compile-bytecode", str(Path(__file__).parents[2])) / "irons"),)
 
 
 @pytest.fixture(scope="session")
