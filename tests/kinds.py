@@ -23,7 +23,7 @@ KINDS = {
     "sandbox": "drives real sandboxes",
 }
 _SANDBOX = {"place", "place_for_all", "archive", "image_tar"}
-_NETNS = {"lab", "net", "stand", "shared", "kept", "person", "ordinary_user"}
+_NETNS = {"lab", "net", "stand", "shared", "kept", "lasting", "person", "ordinary_user"}
 _PROCESS = {"irons_process", "into", "sshd", "terminal", "prompt", "xonsh"}
 _STARTS = ("execv", "execve", "fork", "forkpty", "posix_spawn", "posix_spawnp", "system")
 """What starts a process, of `os`."""

@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.machine import Machine
 from tests.users import change_users
 
@@ -33,6 +34,8 @@ CELL_NEEDS = ("user-namespaces", "nft", "ip")
 """What a cell, and looking into it, need of the machine, as `tests.machine` knows it."""
 PYTHON = "/usr/bin/python3"
 """The system's Python: what runs inside a cell as root may not read another user's."""
+WHOEVER = pytest.mark.parametrize("person", ["root"], indirect=True, scope="module")
+"""Marks a test that shows the same whoever runs it: root alone does, who has another user's processes to keep as well."""
 
 
 def eventually(true: Callable[[], Any], *, within: float = 200.0, what: str = "it to come true") -> Any:
@@ -147,6 +150,13 @@ def ordinary_person() -> Iterator[Person]:
     finally:
         change_users("userdel", "--force", name)
         subprocess.run(["groupdel", name], check=False, capture_output=True)
+
+
+@contextmanager
+def another_home(person: Person) -> Iterator[Person]:
+    """The same user with another home, and so with places of their own for a keeper."""
+    with _home(person.uid) as home:
+        yield from _cleaned(replace(person, home=home))
 
 
 def _cleaned(person: Person) -> Iterator[Person]:

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.people import CELL_NEEDS, PYTHON, Person, eventually, keeping, removed, root_person, slay
+from tests.local.people import (
+    CELL_NEEDS,
+    PYTHON,
+    WHOEVER,
+    Person,
+    eventually,
+    keeping,
+    removed,
+    root_person,
+    slay,
+)
 
 from irons.errors import LocalError
 from irons_local.daemon import client, proxy
@@ -80,6 +90,7 @@ def test_it_is_started_once_and_found_after_that(fresh: Person) -> None:
     assert Path(f"/proc/{first[1]}/fd/0").readlink() == Path("/dev/null")
 
 
+@WHOEVER
 def test_local_status_asks_a_daemon_that_runs_for_its_keys(fresh: Person) -> None:
     """While the control plane has the database open no other process opens that, here because it is not found."""
     irons = (sys.executable, "-m", "irons", "local")
@@ -111,6 +122,7 @@ def test_it_inherits_no_secret_of_the_shell_that_started_it(fresh: Person) -> No
         assert seen in ([], ["PATH"]) if fresh.uid else seen == [], pid
 
 
+@WHOEVER
 def test_many_commands_at_once_start_one_daemon(fresh: Person) -> None:
     """Commands that find no daemon at the same moment end up with the same one."""
     with ThreadPoolExecutor(4) as pool:

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.local.people import Kept, eventually, slay
+from tests.local.people import WHOEVER, Kept, eventually, slay
 
 from irons_local.forkserver.confine import GATEWAY_ID
 from irons_local.ipc.framing import LinkClosedError, RequestError
@@ -27,6 +27,7 @@ def test_a_killed_gateway_is_replaced_and_nothing_is_lost(kept: Kept) -> None:
     assert kept.status()["gateway"]["pid"] != before
 
 
+@WHOEVER
 def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
     """One that has reported that it is alive and stops reporting it is ended and started again, with no one asking; cells are served again."""
     cell = kept.make()
@@ -40,6 +41,7 @@ def test_a_gateway_that_hangs_is_replaced(kept: Kept) -> None:
     assert kept.judged(cell) == "203.0.113.7 443"
 
 
+@WHOEVER
 def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Kept) -> None:
     """What it reported to the next keeper while that took it over counts: that it is alive, and its memory."""
     cell = kept.make()
@@ -52,6 +54,7 @@ def test_a_gateway_that_hangs_right_after_it_was_taken_over_is_replaced(kept: Ke
     assert kept.judged(cell) == "203.0.113.7 443"
 
 
+@WHOEVER
 def test_a_killed_control_plane_is_replaced(kept: Kept) -> None:
     """The control plane comes back, is linked to the gateway again, and the cells do not notice."""
     cell = kept.make()
@@ -115,6 +118,7 @@ def test_a_keeper_is_not_adopted_by_mistake(kept: Kept) -> None:
         assert caught.value.code == code
 
 
+@WHOEVER
 def test_another_version_replaces_gateway_and_control_plane(kept: Kept) -> None:
     """A keeper of another version starts its own, and the cells with their sockets go on."""
     cell = kept.make()
@@ -130,13 +134,14 @@ def test_another_version_replaces_gateway_and_control_plane(kept: Kept) -> None:
     assert kept.judged(cell) == "203.0.113.7 443"
 
 
-def test_restart_replaces_what_it_names(kept: Kept) -> None:
+@WHOEVER
+def test_restart_replaces_what_it_names(lasting: Kept) -> None:
     """A restart of one process leaves the other alone."""
-    before = kept.status()
-    kept.ask("restart", name="server")
+    before = lasting.status()
+    lasting.ask("restart", name="server")
     after = eventually(
         lambda: (
-            (found := kept.status())["server"]["pid"] not in (None, before["server"]["pid"])
+            (found := lasting.status())["server"]["pid"] not in (None, before["server"]["pid"])
             and found["ready"]
             and found
         ),
@@ -145,11 +150,12 @@ def test_restart_replaces_what_it_names(kept: Kept) -> None:
     assert after["gateway"]["pid"] == before["gateway"]["pid"]
 
 
-def test_after_a_restart_ready_means_the_next_one(kept: Kept) -> None:
+@WHOEVER
+def test_after_a_restart_ready_means_the_next_one(lasting: Kept) -> None:
     """Whoever asks for the control plane right after a restart waits for the new one, not for the one that is about to end."""
-    before = kept.status()["server"]["pid"]
-    kept.ask("restart", name="server")
-    assert kept.ask("ready")["pid"] != before
+    before = lasting.status()["server"]["pid"]
+    lasting.ask("restart", name="server")
+    assert lasting.ask("ready")["pid"] != before
 
 
 def test_down_leaves_nothing(kept: Kept) -> None:
@@ -160,6 +166,7 @@ def test_down_leaves_nothing(kept: Kept) -> None:
     assert [path.name for path in kept.person.paths.runtime.iterdir()] == ["lock"]
 
 
+@WHOEVER
 def test_a_sigterm_is_a_down(kept: Kept) -> None:
     """A keeper asked to end by a signal ends the others too."""
     os.kill(kept.status()["pid"], signal.SIGTERM)
@@ -167,6 +174,7 @@ def test_a_sigterm_is_a_down(kept: Kept) -> None:
     eventually(lambda: not kept.person.processes(), what="the processes to end")
 
 
+@WHOEVER
 def test_a_control_plane_that_does_not_start_is_told_with_its_last_words(kept: Kept) -> None:
     """Whoever waits for the control plane hears why it does not come, and it is tried again in ever longer intervals."""
     broken = kept.person.paths.local / "broken"
@@ -236,6 +244,7 @@ def test_strangers_and_garbage_do_not_matter(kept: Kept) -> None:
     assert kept.status()["ready"]
 
 
+@WHOEVER
 def test_nothing_of_whoever_started_it_stays_open(kept: Kept) -> None:
     """A descriptor that the keeper was started with is closed in it, and in what it starts."""
     kept.down()
@@ -262,13 +271,14 @@ def test_a_log_that_grows_is_cut(tmp_path: Path) -> None:
     assert log.read_bytes() == b"new\n"
 
 
-def test_a_request_of_the_api_is_in_the_keepers_log(kept: Kept) -> None:
+@WHOEVER
+def test_a_request_of_the_api_is_in_the_keepers_log(lasting: Kept) -> None:
     """What the keeper is asked for names the request that led to it, where it is an id."""
     name = f"sb_{os.urandom(8).hex()}"
-    with kept.person.link() as link:
+    with lasting.person.link() as link:
         for request in ("0123abcd", "no id\nat all"):
             link.request("cell.drop", cell=name, request=request)
-    logged = (kept.person.home / "keeper.err").read_text()
+    logged = (lasting.person.home / "keeper.err").read_text()
     assert f" INFO request=0123abcd sandbox={name}: cell.drop\n" in logged
     assert logged.count(name) == 1
     assert "at all" not in logged

@@ -184,65 +184,65 @@ def _status(pid: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "2001:db8::7"])
-def test_the_program_of_a_connection_is_found(kept: Kept, host: str) -> None:
+def test_the_program_of_a_connection_is_found(lasting: Kept, host: str) -> None:
     """Its words, and the number that the sandbox knows it by; of the machine's own numbers nothing."""
-    cell = kept.make()
-    with sandbox(kept, cell, "pip install x", "-", host=host) as asked:
-        assert found(kept, asked, "pip install x -") == {"program": "pip install x -", "pid": 1}
+    cell = lasting.make()
+    with sandbox(lasting, cell, "pip install x", "-", host=host) as asked:
+        assert found(lasting, asked, "pip install x -") == {"program": "pip install x -", "pid": 1}
 
 
-def test_a_child_that_has_the_connection_is_found(kept: Kept) -> None:
+def test_a_child_that_has_the_connection_is_found(lasting: Kept) -> None:
     """A shell's child, in a user namespace of its own too: of several processes the youngest is named."""
-    cell = kept.make()
+    cell = lasting.make()
     nested = "pid = os.fork()\nif pid: os.waitpid(pid, 0); os._exit(0)\n"
     nested += "assert ctypes.CDLL(None).unshare(0x10000000) == 0\n" + CAT
-    with sandbox(kept, cell, "curl", then=nested) as asked:
-        assert found(kept, asked, "curl") == {"program": "curl", "pid": 2}
+    with sandbox(lasting, cell, "curl", then=nested) as asked:
+        assert found(lasting, asked, "curl") == {"program": "curl", "pid": 2}
 
 
-def test_long_and_hostile_words_are_bounded(kept: Kept) -> None:
+def test_long_and_hostile_words_are_bounded(lasting: Kept) -> None:
     """100,000 bytes with escape sequences and broken text are cut; a program without words has its name."""
-    cell = kept.make()
-    with sandbox(kept, cell, "\x1b[2J\udcff\n" + "x" * 100_000) as asked:
-        known = found(kept, asked, "\x1b[2J\ufffd\n" + "x" * 506)
+    cell = lasting.make()
+    with sandbox(lasting, cell, "\x1b[2J\udcff\n" + "x" * 100_000) as asked:
+        known = found(lasting, asked, "\x1b[2J\ufffd\n" + "x" * 506)
         assert known["pid"] == 1
     nameless = "ctypes.CDLL(None).execv(b'/bin/cat', (ctypes.c_char_p * 2)(b'', None))"
-    with sandbox(kept, cell, then=nameless) as asked:
-        found(kept, asked, "cat")
+    with sandbox(lasting, cell, then=nameless) as asked:
+        found(lasting, asked, "cat")
 
 
-def test_what_is_not_known_is_absent(kept: Kept) -> None:
+def test_what_is_not_known_is_absent(lasting: Kept) -> None:
     """An unknown connection, odd addresses, and a process of the host, such as a virtual machine's, have no program."""
-    cell = kept.make()
-    with sandbox(kept, cell, inside=False) as asked:
-        assert answered(kept, asked) == {}
-    with sandbox(kept, cell) as asked:
-        found(kept, asked, "cat")
-        assert answered(kept, {**asked, "port": asked["port"] % 60_000 + 1}) == {}
-        assert answered(kept, {**asked, "address": "203.0.113.7"}) == {}
+    cell = lasting.make()
+    with sandbox(lasting, cell, inside=False) as asked:
+        assert answered(lasting, asked) == {}
+    with sandbox(lasting, cell) as asked:
+        found(lasting, asked, "cat")
+        assert answered(lasting, {**asked, "port": asked["port"] % 60_000 + 1}) == {}
+        assert answered(lasting, {**asked, "address": "203.0.113.7"}) == {}
         for odd in ("nonsense", "::%lo", "1" * 5000):
             with pytest.raises(RequestError):
-                kept.ask("cell.program", **{**asked, "address": odd})
+                lasting.ask("cell.program", **{**asked, "address": odd})
         with pytest.raises(RequestError) as caught:
-            kept.ask("cell.program", **{**asked, "cell": "sb_ffffffffffffffff"})
+            lasting.ask("cell.program", **{**asked, "cell": "sb_ffffffffffffffff"})
         assert caught.value.code == "absent"
-        found(kept, asked, "cat")
+        found(lasting, asked, "cat")
 
 
-def test_a_child_that_looks_has_almost_no_rights(kept: Kept) -> None:
+def test_a_child_that_looks_has_almost_no_rights(lasting: Kept) -> None:
     """It is of the sandbox's ids with two rights over them, sees nothing but /proc, and has no descriptor of anything else."""
-    cell = kept.make()
-    kept.make()
+    cell = lasting.make()
+    lasting.make()
 
     def facts(pid: int) -> tuple[dict[str, str], str, list[str]]:
         held = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
         return _status(pid), str(Path(f"/proc/{pid}/root").readlink()), held
 
-    with sandbox(kept, cell, then=CROWD) as asked, Looking(kept, asked) as look:
+    with sandbox(lasting, cell, then=CROWD) as asked, Looking(lasting, asked) as look:
         status, root, held = look.one(facts)
     uids = {int(each) for each in status["Uid"].split()}
     assert len(uids) == 1
-    assert uids.isdisjoint({0, kept.person.uid, PRIVATE_BASE})
+    assert uids.isdisjoint({0, lasting.person.uid, PRIVATE_BASE})
     assert (status["CapPrm"], status["NoNewPrivs"], root) == (RIGHTS, "1", "/proc")
     # The link, and the namespaces of the one cell; its output, and directories of processes, are paths.
     kinds = Counter(each.partition(":")[0] for each in held if not each.startswith(("/", "pipe:")))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.local.people import CELL_NEEDS, Kept, Person, eventually, keeping, slay
+from tests.local.people import CELL_NEEDS, WHOEVER, Kept, Person, eventually, keeping, slay
 from tests.machine import Machine
 
 from irons_local.linux.namespaces import identity
@@ -40,6 +40,7 @@ def kill(kept: Kept, cell: str) -> int:
     return pid
 
 
+@WHOEVER
 def test_cells_are_spread_and_served(kept: Kept) -> None:
     """Each worker gets as many cells as the others, each cell is named before it is made, and all are served."""
     assert kept.ask("cell.place", cell="sb_0000000000000001")["worker"] == 0
@@ -75,6 +76,7 @@ def test_a_worker_holds_nothing_of_another_and_nobody_looks_into_it(kept: Kept) 
     assert [kept.judged(cell) for cell in cells] == ["203.0.113.7 443"] * 3
 
 
+@WHOEVER
 def test_workers_of_one_warm_process_draw_different_numbers(kept: Kept) -> None:
     """What `random` and OpenSSL give is another in each worker."""
     eventually(lambda: len(kept.heard(workers=3)) >= 3, what="three workers")
@@ -83,6 +85,7 @@ def test_workers_of_one_warm_process_draw_different_numbers(kept: Kept) -> None:
         assert len({note["drawn"][index] for note in notes}) == len(notes)
 
 
+@WHOEVER
 def test_a_killed_worker_touches_its_own_cells_only(kept: Kept) -> None:
     """Its cells are served by its next process, and the others' processes stay."""
     first, second = kept.make(), kept.make()
@@ -96,6 +99,7 @@ def test_a_killed_worker_touches_its_own_cells_only(kept: Kept) -> None:
     assert kept.worker_of(first)["worker"] == 0
 
 
+@WHOEVER
 def test_the_warm_process_may_die(kept: Kept) -> None:
     """No worker ends with it; there is another one soon, from which the next workers come."""
     first, second = kept.make(), kept.make()
@@ -110,6 +114,7 @@ def test_the_warm_process_may_die(kept: Kept) -> None:
     assert kept.judged(second) == "203.0.113.7 443"
 
 
+@WHOEVER
 def test_a_warm_process_that_hangs_is_replaced_when_it_is_needed(kept: Kept) -> None:
     """A worker that dies while it hangs comes from the next one."""
     cell = kept.make()
@@ -122,6 +127,7 @@ def test_a_warm_process_that_hangs_is_replaced_when_it_is_needed(kept: Kept) -> 
     eventually(lambda: kept.judged(cell) == "203.0.113.7 443", what="it to be served again")
 
 
+@WHOEVER
 def test_a_cell_that_kills_its_worker_again_and_again_costs_others_two_restarts(kept: Kept) -> None:
     """After the second time it is alone; whoever was served next to it has a worker that stays."""
     cells = [kept.make() for _ in range(4)]
@@ -165,6 +171,7 @@ def test_the_next_keeper_finds_every_worker_with_its_cells(kept: Kept) -> None:
     assert kept.judged(cells[1]) == "203.0.113.7 443"
 
 
+@WHOEVER
 @pytest.mark.parametrize("lost", ["removed", "garbled"])
 def test_a_keeper_that_finds_no_note_learns_from_the_workers_whom_they_serve(kept: Kept, lost: str) -> None:
     """Or a change of the rules would go to a worker that does not serve the cell, and be reported as done."""
@@ -186,6 +193,7 @@ def test_a_keeper_that_finds_no_note_learns_from_the_workers_whom_they_serve(kep
     assert [kept.judged(cell) for cell in left] == ["203.0.113.7 443"] * 4
 
 
+@WHOEVER
 def test_a_worker_that_claims_a_cell_of_another_is_ended(kept: Kept) -> None:
     """Before a new keeper, a worker that was taken over gets no cell but its own; the other's is served as before."""
     first, second = kept.make(), kept.make()
@@ -223,6 +231,7 @@ def test_a_gateway_of_a_time_when_there_was_one_gives_its_cells_to_the_workers(k
     assert not (paths.runtime / "gateway.sock").exists()
 
 
+@WHOEVER
 def test_workers_that_do_not_start_put_no_cell_apart(kept: Kept) -> None:
     """Where no worker comes up, for want of a disk for example, that is not a cell's fault."""
     cell = kept.make()
@@ -248,6 +257,7 @@ print(answered)
 """
 
 
+@WHOEVER
 def test_a_further_worker_costs_little(
     person: Person, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
