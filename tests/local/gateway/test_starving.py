@@ -34,7 +34,7 @@ FLOODS = (
 OTHER = "sb_00000000000000bb"
 NAME, MAIL = "web.example.test", "mail.example.test"
 SINK, QUICK = 9080, 9081
-SECONDS = 1.5
+SECONDS = 0.5
 PATIENCE = 60.0
 """Seconds that a step of the neighbour's may take: more than a machine stands still, and far beyond the bar."""
 ENOUGH = 5
