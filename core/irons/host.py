@@ -36,6 +36,7 @@ BUILT_IN: tuple[tuple[str, str], ...] = (
     ("ask", "irons_plugins.ask"),
     ("mcp", "irons_plugins.mcp"),
     ("local", "irons_plugins.local.plugin"),
+    ("fleet", "irons_plugins.fleet.plugin"),
     ("shell", "irons_repl.shell_plugin"),
     ("irons", "irons.cli.own_commands"),
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,17 +51,35 @@ def members(machine: Machine, lab: Lab, root: Path, place: Path) -> Iterator[Map
         machine.miss(f"incus: {error}", optional=True)
 
 
-def ask(member: Member, what: str) -> object:
+def ask(member: Member, what: str, body: Any = None) -> Any:
     """What a member answers to whoever is on its machine."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(member.socket)), timeout=120) as http:
-        return http.get(f"http://incus/1.0/{what}").json()["metadata"]
+        method = "GET" if body is None else "POST"
+        return http.request(method, f"http://incus/1.0/{what}", json=body).json()["metadata"]
+
+
+def trust_token(member: Member) -> str:
+    """What `incus config trust add irons` prints."""
+    made = ask(member, "certificates", {"type": "client", "name": "irons", "token": True})["metadata"]
+    names = ("fingerprint", "addresses", "secret")
+    token = {
+        "client_name": "irons",
+        **{name: made[name] for name in names},
+        "expires_at": "0001-01-01T00:00:00Z",
+    }
+    return base64.b64encode(json.dumps(token).encode()).decode()
+
+
+def trusted(member: Member) -> list[str]:
+    """The names of the clients that a cluster trusts."""
+    found = ask(member, "certificates?recursion=1")
+    return [each["name"] for each in found if each["type"] == "client"]
 
 
 def test_three_members_are_one_cluster(members: Mapping[str, Member]) -> None:
     """Each member sees all three, online."""
     for member in members.values():
         found = ask(member, "cluster/members?recursion=1")
-        assert isinstance(found, list)
         assert {each["server_name"]: each["status"] for each in found} == dict.fromkeys(ADDRESSES, "Online")
 
 
@@ -79,6 +100,55 @@ def test_a_sandbox_goes_to_the_member_that_has_an_agent(
         assert done.stdout == "200", done.stderr
     owner.ok("destroy", "one", "two", "--force", timeout=300)
     assert not instances(first.socket)
+
+
+def test_a_cluster_is_joined_by_a_token_and_left(
+    make_person: Callable[..., Person], members: Mapping[str, Member]
+) -> None:
+    """A token of one member serves once; sandboxes are made by HTTPS, on this machine's member; what is kept is root's alone."""
+    first, second = members[FIRST], members["n2"]
+    owner = make_person(config=f'[local]\nincus_socket = "{first.socket}"\n')
+    token = trust_token(second)
+    kept = owner.home / ".local/state/irons/local/incus"
+    for given, says in (
+        ("", "there is no token on standard input"),
+        ("bm90aGluZw==", "this is not a token"),
+        (changed(token, fingerprint="0" * 64), "nothing was sent"),
+        (changed(token, secret="0" * 64), "the cluster refused the token"),
+    ):
+        done = owner.run("fleet", "join", second.url, text=given)
+        assert done.returncode == 2, done.stderr
+        assert says in done.stderr
+        assert not kept.exists()
+    done = owner.run("fleet", "join", second.url, text=token)
+    assert done.returncode == 0, done.stderr
+    assert token not in done.stdout + done.stderr
+    assert {path.name: path.stat().st_mode & 0o777 for path in (kept, *kept.iterdir())} == {
+        "incus": 0o700,
+        **dict.fromkeys(("cluster.json", "server.crt", "client.crt", "client.key"), 0o600),
+    }
+    assert trusted(first) == ["irons"]
+    assert "has joined a cluster already" in owner.run("fleet", "join", second.url, text=token).stderr
+    owner.ok("create", "joined", *ENGINE, timeout=600)
+    allow(owner, "joined")
+    assert status(owner, "joined")["member"] == FIRST
+    assert owner.inside("joined", "echo on").stdout == "on\n"
+    assert second.url in owner.ok("doctor")
+    assert "there are sandboxes of the engine incus" in owner.run("fleet", "leave").stderr
+    owner.ok("stop", "joined", timeout=300)
+    owner.ok("start", "joined", timeout=300)
+    owner.ok("destroy", "joined", "--force", timeout=300)
+    assert not instances(first.socket)
+    owner.ok("fleet", "leave")
+    assert not kept.exists()
+    assert trusted(first) == []
+    done = owner.run("fleet", "join", second.url, text=token)
+    assert "the cluster refused the token" in done.stderr
+
+
+def changed(token: str, **values: str) -> str:
+    """A token with other values."""
+    return base64.b64encode(json.dumps({**json.loads(base64.b64decode(token)), **values}).encode()).decode()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

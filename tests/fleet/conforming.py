@@ -14,6 +14,7 @@ from pathlib import Path
 
 from irons_local.engines.conformance import CHECKS, Bench, NotConformingError
 from irons_local.engines.incus.engine import IncusContainers
+from irons_local.engines.incus.reach.ways import SocketWay
 from irons_local.engines.protocol import Kit
 from tests.fleet.cells import VethCells
 
@@ -28,7 +29,7 @@ async def run(path: Path, archive: str, work: Path, names: list[str]) -> None:
         directory.mkdir()
         failure = ""
         try:
-            async with Bench(lambda: IncusContainers(kit, path), directory) as bench:
+            async with Bench(lambda: IncusContainers(kit, SocketWay(path)), directory) as bench:
                 await CHECKS[name](bench)
         except NotConformingError as error:
             failure = str(error)

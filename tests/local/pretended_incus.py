@@ -30,6 +30,7 @@ class PretendedIncus:
         silent: requests are taken and never answered.
         breaking: instances are made, and their creation fails all the same.
         failing: a beginning of `METHOD PATH`, whose requests fail, as Incus fails where its database does.
+        refusing: why it trusts no certificate.
         members: the state of each member of its cluster; empty where it is none. The first answers.
     """
 
@@ -41,6 +42,7 @@ class PretendedIncus:
         self.breaking = False
         self.failing: set[str] = set()
         self.members: dict[str, str] = {}
+        self.refusing = ""
         self._connections: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
@@ -91,6 +93,8 @@ class PretendedIncus:
             name = next(iter(self.members), "alone")
             about = {"server_name": name, "server_clustered": bool(self.members)}
             found = {"api_extensions": needed, "environment": about}
+        elif kind == "certificates" and self.refusing:
+            return 403, {"type": "error", "error": self.refusing, "error_code": 403}
         elif kind == "cluster":
             found = [{"server_name": name, "status": state} for name, state in self.members.items()]
         elif kind == "projects":

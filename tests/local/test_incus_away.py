@@ -22,6 +22,7 @@ from irons_local.engines.incus import instance
 from irons_local.engines.incus.engine import IncusContainers
 from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.incus.project import Pool
+from irons_local.engines.incus.reach.ways import SocketWay
 from irons_local.engines.protocol import Kit, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.limits import Limits
@@ -79,7 +80,9 @@ class Bench:
         self.sandboxes.mkdir()
         self.incus = PretendedIncus(directory / "s")
         self.cells = PretendCells(holder)
-        self.engine = IncusContainers(Kit(self.cells, directory / "images", self.sandboxes), self.incus.path)
+        self.engine = IncusContainers(
+            Kit(self.cells, directory / "images", self.sandboxes), SocketWay(self.incus.path)
+        )
 
     def run(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Run a test's coroutine, and close the engine's connections."""
@@ -88,7 +91,7 @@ class Bench:
             try:
                 await work
             finally:
-                await self.engine._incus.close()
+                await self.engine.close()
 
         run(whole(), loop)
 

@@ -13,6 +13,7 @@ import pytest
 
 from irons_local.engines.incus import project
 from irons_local.engines.incus.client import Incus, IncusError
+from irons_local.engines.incus.reach.ways import SocketWay
 from irons_local.errors import EngineError
 
 SOCKET = Path("/nowhere/unix.socket")
@@ -37,7 +38,7 @@ def asked(answer: Callable[[httpx.Request], httpx.Response], work: Callable[[Inc
     """What a call comes to at an Incus that answers like this."""
 
     async def run() -> Any:
-        incus = Incus(SOCKET, "irons", httpx.MockTransport(answer))
+        incus = Incus(SocketWay(SOCKET), "irons", httpx.MockTransport(answer))
         try:
             return await work(incus)
         finally:
@@ -122,7 +123,7 @@ def test_a_cancelled_wait_cancels_the_operation() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-        incus = Incus(SOCKET, "irons", httpx.MockTransport(answer))
+        incus = Incus(SocketWay(SOCKET), "irons", httpx.MockTransport(answer))
         task = asyncio.create_task(incus.change("POST", "instances", {}))
         await waiting.wait()
         task.cancel()
@@ -176,7 +177,7 @@ def test_the_socket_is_asked_and_no_proxy(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "unix.socket"
 
     async def run() -> None:
-        incus = Incus(path, "irons")
+        incus = Incus(SocketWay(path), "irons")
         try:
             await incus.get("")
         finally:
@@ -213,7 +214,7 @@ def test_an_upload_has_both_parts(tmp_path: Path) -> None:
         return sync({"status_code": 200, "metadata": {"fingerprint": "abc"}})
 
     async def run() -> str:
-        incus = Incus(SOCKET, "irons", httpx.MockTransport(answer))
+        incus = Incus(SocketWay(SOCKET), "irons", httpx.MockTransport(answer))
         (tmp_path / "rootfs.tar").write_bytes(b"<rootfs>")
         try:
             with (tmp_path / "rootfs.tar").open("rb") as rootfs:

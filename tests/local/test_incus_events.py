@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from irons_local.engines.incus.events import Events
+from irons_local.engines.incus.reach.events import Events
+from irons_local.engines.incus.reach.ways import SocketWay
 
 WITHIN = 60.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -35,7 +36,7 @@ async def followed(path: Path, serve: Serve, work: Callable[[Events], Awaitable[
     """Do something with the events of a stand-in."""
     server = await asyncio.start_unix_server(serve, path)
     async with asyncio.timeout(WITHIN):
-        await work(Events(path, "irons"))
+        await work(Events(SocketWay(path), "irons"))
     server.close()
 
 
@@ -117,7 +118,10 @@ def test_without_an_incus_everyone_looks_again(tmp_path: Path) -> None:
     """Where nothing listens, who waits looks now and then."""
 
     async def run() -> None:
-        async with asyncio.timeout(WITHIN), Events(tmp_path / "nothing", "irons").of("one") as news:
+        async with (
+            asyncio.timeout(WITHIN),
+            Events(SocketWay(tmp_path / "nothing"), "irons").of("one") as news,
+        ):
             await news.wait()
 
     asyncio.run(run())

@@ -15,6 +15,7 @@ from irons_local.engines.incus.client import Incus
 from irons_local.engines.incus.engine import IncusContainers
 from irons_local.engines.incus.places import MemberCells
 from irons_local.engines.incus.present import PresentRun
+from irons_local.engines.incus.reach.ways import SocketWay
 from irons_local.engines.protocol import Cells, Kit
 from irons_local.errors import CellError, EngineError
 
@@ -51,7 +52,7 @@ def chosen(
         incus = PretendedIncus(path / "s")
         incus.members = states
         incus.instances = {name: {"location": where} for name, where in instances.items()}
-        client = Incus(incus.path, "irons")
+        client = Incus(SocketWay(incus.path), "irons")
         members = PretendMembers(**{name: PretendCells(1) for name in connected})
         try:
             async with incus.open():
@@ -115,7 +116,7 @@ def clustered(bench: Bench, where: str) -> PretendMembers:
     bench.incus.instances[NAME]["location"] = where
     members = PretendMembers(n2=PretendCells(bench.cells.holder))
     kit = Kit(bench.cells, bench.sandboxes.parent / "images", bench.sandboxes, members=members)
-    bench.engine = IncusContainers(kit, bench.incus.path)
+    bench.engine = IncusContainers(kit, SocketWay(bench.incus.path))
     return members
 
 

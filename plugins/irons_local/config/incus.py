@@ -1,4 +1,4 @@
-"""Where the Incus of the engine `incus` is: `incus_socket` in `[local]` of the settings file."""
+"""Where the Incus of the engine `incus` is: `incus_socket` in `[local]` of the settings file, or a cluster that was joined."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from typing import Any
 SETTING = "incus_socket"
 SOCKET = "/var/lib/incus/unix.socket"
 """Where Incus's packages put it."""
+
+CLUSTER = "cluster.json"
+"""The file that says which cluster was joined, in its directory."""
+
+
+def joined_directory(local: Path) -> Path:
+    """Where it is kept which cluster was joined.
+
+    Args:
+        local: the directory of the local backend's state.
+    """
+    return local / "incus"
 
 
 def read_incus(local: Mapping[str, Any]) -> Path:

@@ -340,6 +340,11 @@ def _vm(facts: Facts) -> DoctorCheck:
 
 
 def _incus(facts: Facts) -> DoctorCheck:
+    if facts.cluster_problem:
+        return DoctorCheck("incus", False, facts.cluster_problem, _sudo(facts, "irons fleet leave"))
+    if facts.cluster:
+        joined = f"the cluster at {facts.cluster} is joined, by a certificate until {facts.cluster_until}"
+        return DoctorCheck("incus", True, joined)
     if not facts.incus_answers:
         return DoctorCheck("incus", True, f"there is no Incus at {facts.incus}; only --engine incus needs it")
     if facts.uid != 0:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from irons.settings.settings import config_path
 from irons_local.config.authorities import Authorities, carried
-from irons_local.config.incus import incus_socket
+from irons_local.config.incus import incus_socket, joined_directory
 from irons_local.doctor.surroundings import Surroundings
 from irons_local.doctor.way_out import WayOut, look
+from irons_local.engines.incus.reach.joined import Joined
 from irons_local.engines.vm import kvm, qemu
 from irons_local.errors import EngineError
 from irons_local.forkserver.confine import GATEWAY_ID
@@ -73,6 +74,9 @@ class Facts:
         kvm: why KVM runs no guest, or ""; None where there is no QEMU to try it.
         incus: where an Incus is to be, for the engine that uses one.
         incus_answers: one takes connections there.
+        cluster: where an Incus cluster is that this machine has joined, or "".
+        cluster_until: when the certificate ends by which it has.
+        cluster_problem: why what it is reached by cannot be used, or "".
         loop: loop devices can be asked for.
         limits: why control groups limit nothing, or "".
         state: the state directory.
@@ -105,6 +109,9 @@ class Facts:
     kvm: str | None = ""
     incus: Path = Path("/var/lib/incus/unix.socket")
     incus_answers: bool = True
+    cluster: str = ""
+    cluster_until: str = ""
+    cluster_problem: str = ""
     loop: bool = True
     limits: str = ""
     state: Path = Path("/home/me/.local/state/irons")
@@ -151,6 +158,7 @@ def gather(paths: Paths) -> Facts:
         kvm=_kvm(programs[qemu.PROGRAM]),
         incus=incus,
         incus_answers=_accepts(incus),
+        **_cluster(paths),
         loop=disk_images.has_loop_devices(),
         limits=Groups.find().why_not,
         state=paths.local,
@@ -163,6 +171,18 @@ def gather(paths: Paths) -> Facts:
         way_out=look(config_path(os.environ), os.environ),
         authorities=carried(config_path(os.environ)),
     )
+
+
+def _cluster(paths: Paths) -> dict[str, str]:
+    """The cluster that was joined, as `Facts` has it."""
+    try:
+        joined = Joined.read(joined_directory(paths.local))
+        if joined is None:
+            return {}
+        joined.context()
+    except EngineError as error:
+        return {"cluster_problem": error.message}
+    return {"cluster": joined.urls[0], "cluster_until": joined.until}
 
 
 def _accepts(path: Path) -> bool:

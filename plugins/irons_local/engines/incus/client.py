@@ -1,4 +1,4 @@
-"""Incus's REST API over its unix socket: requests, and operations waited for; every failure is one line.
+"""Incus's REST API: requests, and operations waited for; every failure is one line.
 
 Of the API this uses what Incus 6.0 and 7.0 both have (https://linuxcontainers.org/incus/docs/main/rest-api/).
 """
@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
 import httpx
 
+from irons_local.engines.incus.reach.ways import Way
 from irons_local.errors import EngineError
 
 _ANSWER_WITHIN = 300.0
@@ -27,6 +26,7 @@ _CHUNK = 1 << 20
 _SAID_AT_MOST = 300
 _ABSENT = 404
 _SUCCESS = 200
+_NO_QUORUM = "no available cowsql leader"
 _FINAL = 200
 """Codes of operations from here on are ends: success 200, failed 400, cancelled 401."""
 
@@ -38,7 +38,7 @@ class IncusError(EngineError):
 
     Attributes:
         status: the HTTP status that it answered with or would have; 0 where there was no answer.
-        gone: nothing listens at its socket.
+        gone: certainly nothing answers any more, such as where nothing listens at its socket.
     """
 
     def __init__(self, status: int, message: str, hint: str = "", *, gone: bool = False) -> None:
@@ -56,19 +56,19 @@ class Incus:
     """One Incus, and one project in it.
 
     Args:
-        path: of its unix socket.
+        way: the way to it.
         project: the project that all requests are about.
-        transport: reaches it, where that is not the socket.
+        transport: carries requests in place of the way.
     """
 
-    def __init__(self, path: Path, project: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.socket = path
+    def __init__(self, way: Way, project: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._way = way
         self.project = project
+        self._base = way.bases[0]
         # It logs each request, and what is not well is an error here.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         self._http = httpx.AsyncClient(
-            transport=transport or httpx.AsyncHTTPTransport(uds=str(path)),
-            base_url="http://incus",
+            transport=transport or way.transport(),
             timeout=_ANSWER_WITHIN,
             # Nothing of this machine's environment, such as a proxy, has to do with a local socket.
             trust_env=False,
@@ -148,7 +148,7 @@ class Incus:
         Raises:
             IncusError: there is no answer, or a refusal.
         """
-        where, data = f"/1.0/instances/{quote(instance)}/files", b""
+        where, data = f"{self._base}/1.0/instances/{quote(instance)}/files", b""
         query = {"project": self.project, "path": path}
         try:
             async with (
@@ -238,15 +238,13 @@ class Incus:
 
     async def _answer(self, method: str, path: str, query: Mapping[str, str], **more: Any) -> Answer:
         try:
-            response = await self._http.request(
-                method, f"/1.0/{path}".rstrip("/"), params={"project": self.project, **query}, **more
-            )
-        except (httpx.ConnectError, FileNotFoundError, PermissionError) as error:
+            response = await self._sent(method, path, query, **more)
+        except (httpx.ConnectError, httpx.ConnectTimeout, FileNotFoundError, PermissionError) as error:
             raise IncusError(
                 0,
-                f"Incus does not answer at {self.socket}: {_line(error)}",
+                f"Incus does not answer at {self._way.name}: {self._way.explain(error) or _line(error)}",
                 "is its service running?",
-                gone=await asyncio.to_thread(_is_gone, self.socket),
+                gone=await asyncio.to_thread(self._way.is_gone),
             ) from error
         except httpx.TimeoutException as error:
             raise IncusError(0, f"Incus did not answer within {_ANSWER_WITHIN:.0f} s") from error
@@ -261,23 +259,36 @@ class Incus:
         if not isinstance(answer, dict):
             _strange(response.status_code, "no object of JSON")
         if answer.get("type") == "error" or response.is_error:
-            raise IncusError(
-                response.status_code,
-                f"Incus: {_line(answer.get('error') or f'status {response.status_code}')}",
-            )
+            raise _refusal(response.status_code, _line(answer.get("error") or ""))
         return answer
 
+    async def _sent(self, method: str, path: str, query: Mapping[str, str], **more: Any) -> httpx.Response:
+        """Send a request to the member that took the last one, or to the first that can be connected to."""
+        failures: list[Exception] = []
+        for base in (self._base, *(each for each in self._way.bases if each != self._base)):
+            url = f"{base}/1.0/{path}".rstrip("/")
+            try:
+                response = await self._http.request(
+                    method, url, params={"project": self.project, **query}, **more
+                )
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                # Nothing of the request was sent.
+                failures.append(error)
+            else:
+                self._base = base
+                return response
+        # What one says of its certificate is more than that another does not answer.
+        raise next((each for each in failures if self._way.explain(each)), failures[0])
 
-def _is_gone(path: Path) -> bool:
-    """Whether nothing listens at a socket, rather than something that is busy or bars us."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
-        try:
-            asking.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return True
-        except OSError:
-            return False
-    return False
+
+def _refusal(status: int, why: str) -> IncusError:
+    if _NO_QUORUM in why:
+        return IncusError(
+            status,
+            "the cluster of Incus has no quorum: most of its database members must be online",
+            "incus cluster list",
+        )
+    return IncusError(status, f"Incus: {why or f'status {status}'}")
 
 
 def _operation_of(answer: Answer) -> str:

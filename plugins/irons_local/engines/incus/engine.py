@@ -1,4 +1,4 @@
-"""The `incus` engine at work: a sandbox is a container of an Incus on this machine, whose only network device ends in a cell.
+"""The `incus` engine at work: a sandbox is a container of an Incus, on this machine or on another member of its cluster, whose only network device ends in a cell.
 
 On disk, in `sandboxes/ID`: `machine.json` (what it is, written last), `instance` (that it is one of Incus), `settings` (its host key
 and the authorized keys) and `run.json` (its present run). Its files are Incus's.
@@ -25,10 +25,11 @@ from irons_local.engines import starting
 from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved, sandbox_of
 from irons_local.engines.incus import guest, images, inside, instance, project
 from irons_local.engines.incus.client import Incus, IncusError
-from irons_local.engines.incus.events import Events
 from irons_local.engines.incus.instances import Instances, location, runs
 from irons_local.engines.incus.places import MemberCells
 from irons_local.engines.incus.present import PresentRun
+from irons_local.engines.incus.reach.events import Events
+from irons_local.engines.incus.reach.ways import Way
 from irons_local.engines.protocol import SSH_PORT, Activity, Kit, Look, Made, Spec
 from irons_local.errors import CellError, EngineError
 from irons_local.images.catalog import Image, Images
@@ -55,25 +56,33 @@ class IncusContainers:
 
     Args:
         kit: what engines work with.
-        path: of Incus's socket.
+        way: the way to Incus.
+        beside: the way to the Incus of this machine, where the other may lead to another one.
     """
 
     name = NAME
 
-    def __init__(self, kit: Kit, path: Path) -> None:
+    def __init__(self, kit: Kit, way: Way, beside: Way | None = None) -> None:
         self._images = Images(kit.images, kit.sandboxes)
         self._default_image = kit.default_image
         self._shown = kit.shown
         self._room = kit.sandboxes
         self._homes = Homes(kit.sandboxes)
-        self._incus = Incus(path, project.NAME)
+        self._incus = Incus(way, project.NAME)
+        self._beside = None if beside is None else Incus(beside, project.NAME)
         self._instances = Instances(self._incus)
-        self._places = MemberCells(self._incus, kit.cells, kit.members)
-        self._events = Events(path, project.NAME)
+        self._places = MemberCells(self._incus, kit.cells, kit.members, self._beside)
+        self._events = Events(way, project.NAME)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending = asyncio.Lock()
         self._ends: dict[str, str] = {}
         self._going_on: set[asyncio.Task[bool]] = set()
+
+    async def close(self) -> None:
+        """Close the connections to Incus; nothing else is asked of it."""
+        for each in (self._incus, self._beside):
+            if each is not None:
+                await each.close()
 
     async def recover(self) -> Sequence[str]:
         """Take up the cells of what runs, and begin to remove what is half made; gives the ids of the running.

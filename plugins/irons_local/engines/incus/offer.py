@@ -8,14 +8,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons_local.bundle.machine import Machine
+from irons_local.config.incus import CLUSTER, joined_directory
 from irons_local.engines.protocol import SSH_PORT, Activity, Kit, Look, Made, Spec
 from irons_local.progress import Progress, unheard
 
 if TYPE_CHECKING:
     from irons_local.engines.incus.engine import IncusContainers
+
+
+def _mark(joined: Path) -> tuple[int, int] | None:
+    """What tells one joining from another; None where no cluster is joined."""
+    try:
+        found = (joined / CLUSTER).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class IncusEngine:
@@ -26,15 +37,26 @@ class IncusEngine:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._made: IncusContainers | None = None
+        self._joined: tuple[int, int] | None = None
 
     @property
     def _engine(self) -> IncusContainers:
-        if self._made is None:
+        # A cluster is joined and left while no sandbox of this engine is there, by a process of its own.
+        joined = joined_directory(self._kit.sandboxes.parent)
+        if self._made is None or self._joined != _mark(joined):
             from irons.settings.settings import config_path
             from irons_local.config.incus import incus_socket
             from irons_local.engines.incus.engine import IncusContainers
+            from irons_local.engines.incus.reach.ways import SocketWay, joined_way
 
-            self._made = IncusContainers(self._kit, incus_socket(config_path(os.environ)))
+            self._joined = _mark(joined)
+            here = SocketWay(incus_socket(config_path(os.environ)))
+            cluster = joined_way(joined)
+            self._made = (
+                IncusContainers(self._kit, here)
+                if cluster is None
+                else IncusContainers(self._kit, cluster, here)
+            )
         return self._made
 
     @property

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from irons_local.engines.incus.client import Incus
+from irons_local.engines.incus.client import Incus, IncusError
 from irons_local.engines.incus.instances import location
 from irons_local.engines.protocol import Cells, Members
 from irons_local.errors import CellError, EngineError
@@ -21,13 +21,17 @@ class MemberCells:
     """See the module. A member is named as Incus names it; "" is this machine.
 
     Args:
-        incus: the Incus, reached by the socket of this machine.
+        incus: the Incus.
         cells: those of this machine.
         members: those of others; None where there are none.
+        beside: the Incus of this machine, where that is not known to be the same one.
     """
 
-    def __init__(self, incus: Incus, cells: Cells, members: Members | None) -> None:
+    def __init__(
+        self, incus: Incus, cells: Cells, members: Members | None, beside: Incus | None = None
+    ) -> None:
         self._incus = incus
+        self._beside = beside
         self._own = cells
         self._members = members
         self._name = ""
@@ -56,11 +60,24 @@ class MemberCells:
         """
         where = location(found)
         if not where:
+            if self._beside is not None:
+                raise EngineError("machine", "the Incus that was joined is not a cluster any more")
             return ""
+        return "" if where == await self._own_name(await self._incus.get("")) else where
+
+    async def _own_name(self, server: Mapping[str, Any]) -> str:
+        """The name of this machine in the cluster of a server; "" where it is not in it."""
+        if self._beside is None:
+            return _name_of(server)
         if not self._name:
             # It cannot change while this machine is a member.
-            self._name = _own_name(await self._incus.get(""))
-        return "" if where == self._name else where
+            try:
+                here = await self._beside.get("")
+            except IncusError:
+                return ""
+            if _certificate_of(here) and _certificate_of(here) == _certificate_of(server):
+                self._name = _name_of(here)
+        return self._name
 
     async def choose(self, wanted: str) -> str:
         """The member to make an instance on, as Incus is asked; "" leaves it to Incus.
@@ -72,13 +89,15 @@ class MemberCells:
             EngineError: there is no such member, or nothing could be started on it.
         """
         server = await self._incus.get("")
-        own = _own_name(server)
-        if not own:
+        if not _name_of(server):
+            if self._beside is not None:
+                raise EngineError("machine", "the Incus that was joined is not a cluster any more")
             if wanted:
                 raise EngineError(
                     "input", f"there is no member {wanted}: Incus is not a cluster", "leave the member out"
                 )
             return ""
+        own = await self._own_name(server)
         listed: list[dict[str, Any]] = await self._incus.get("cluster/members", recursion="1")
         states = {str(each["server_name"]): str(each.get("status") or "") for each in listed}
         if wanted and wanted not in states:
@@ -108,7 +127,12 @@ class MemberCells:
         return f"no agent on {member}: irons member is not running there"
 
 
-def _own_name(server: Mapping[str, Any]) -> str:
+def _certificate_of(server: Mapping[str, Any]) -> str:
+    """The fingerprint of the certificate that all members of a cluster show."""
+    return str((server.get("environment") or {}).get("certificate_fingerprint") or "")
+
+
+def _name_of(server: Mapping[str, Any]) -> str:
     """The name of the member that answers; "" where Incus is not a cluster."""
     about = server.get("environment") or {}
     return str(about.get("server_name") or "") if about.get("server_clustered") else ""

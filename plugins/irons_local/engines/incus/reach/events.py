@@ -1,4 +1,4 @@
-"""What happens to instances, as Incus reports it: its lifecycle events, read from a WebSocket over its unix socket (RFC 6455).
+"""What happens to instances, as Incus reports it: its lifecycle events, read from a WebSocket (RFC 6455).
 
 Events say that something changed and never what is so: whoever hears of one looks for itself. While nothing reports, and after each
 new connection, everyone looks.
@@ -15,7 +15,8 @@ import secrets
 import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from pathlib import Path
+
+from irons_local.engines.incus.reach.ways import Way
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ class Events:
     """Reports of one project; it is connected for as long as someone listens.
 
     Args:
-        socket: path of Incus's socket.
+        way: the way to Incus.
         project: the project.
     """
 
-    def __init__(self, socket: Path, project: str) -> None:
-        self._socket = socket
+    def __init__(self, way: Way, project: str) -> None:
+        self._way = way
         self._project = project
         self._heard: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._reading: asyncio.Task[None] | None = None
@@ -68,7 +69,7 @@ class Events:
             await asyncio.sleep(_AGAIN_AFTER)
 
     async def _follow(self) -> None:
-        reader, writer = await asyncio.open_unix_connection(self._socket, limit=_MOST)
+        reader, writer = await self._way.open()
         try:
             await self._open(reader, writer)
             self._all_look()
