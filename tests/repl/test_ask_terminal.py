@@ -13,10 +13,11 @@ from tests.repl.asking import answers, press, put, put_rule
 from tests.repl.terminal import Terminal
 
 Open = Callable[..., Terminal]
+TITLE_AS_BEFORE = b"\x1b]2;\x1b\\\x1b[23;2t"
 
 
 def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:
-    """A question appears as it comes, with a bell; keys answer the chosen one, for good only the second time; q leaves."""
+    """A question appears as it comes, with a bell and a title; keys answer the chosen one, for good only the second time; q leaves."""
     fake.mode = "ask"
     screen = terminal("ask", columns=40, rows=20)
     screen.until("nothing is asked")
@@ -24,12 +25,14 @@ def test_a_key_answers_what_is_shown(terminal: Open, fake: FakeApi) -> None:
     put(fake, "new")
     screen.until(r"> new\.example:443")
     assert screen.raw.count(b"\a") > before
+    screen.until(lambda: b"\x1b]2;(1?) agent-1\x1b\\" in screen.raw)
 
     def gone(name: str) -> bool:
         return all(each["id"] != f"q_{name}" for each in fake.questions)
 
     press(screen, "o", r"new\.example:443 is let\s+pass, once")
     assert gone("new")
+    screen.until(lambda: TITLE_AS_BEFORE in screen.raw)
     put(fake, "other")
     screen.until(r"> other\.example:443")
     put_rule(screen, fake, ("a", r"a\s+again"), done=r"is allowed for\s+agent-1")
@@ -65,6 +68,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: Open, fake: FakeApi) -
     os.kill(screen.pid, signal.SIGTERM)
     assert screen.ended() == 143
     assert screen.raw.endswith(b"\x1b[?1049l")
+    assert screen.raw.count(TITLE_AS_BEFORE) == 1
     # Until then no line goes on in the next row.
     assert screen.raw.index(b"\x1b[?7l") < screen.raw.index(b"nothing is asked")
     assert screen.raw.index(b"> new.example:443") < screen.raw.index(b"\x1b[?7h")

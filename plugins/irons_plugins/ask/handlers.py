@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from irons.command import Result
@@ -29,9 +30,12 @@ def ask(ctx: Context, *, listed: bool, stay: bool) -> Iterator[OpenQuestion] | l
         )
     hint = _hint_where_nothing_asks(ctx)
     if ctx.streams.stdin_is_tty and ctx.streams.stdout_is_tty and ctx.settings["output"] is None:
+        from irons.asking.title import has_title
         from irons_plugins.ask.pane import show
 
-        return Result(None, exit=show(ctx.api, ctx.streams, lambda: _offers(ctx), stay=stay, hint=hint))
+        has = has_title(ctx.settings)
+        offers = partial(_offers, ctx)
+        return Result(None, exit=show(ctx.api, ctx.streams, offers, stay=stay, hint=hint, has_title=has))
     if hint:
         ctx.progress(hint)
     return _followed(ctx, _offers(ctx), stay=stay)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from irons.asking.answers import answered
 from irons.asking.following import POLL, QuestionFollower, QuestionsHeard
 from irons.asking.screen import AskScreen
+from irons.asking.title import QuestionTitle
 from irons.errors import IronsError
 from irons.terminal.cells import cut
 from irons.text import clean
@@ -69,26 +70,37 @@ class _Following:
 
 
 def show(
-    api: Api, streams: Streams, offers: Callable[[], PresetOffers], *, stay: bool, hint: str = ""
+    api: Api,
+    streams: Streams,
+    offers: Callable[[], PresetOffers],
+    *,
+    stay: bool,
+    hint: str = "",
+    has_title: bool = False,
 ) -> int:
     """Show the questions and take answers until the person leaves; returns the exit code, which names TERM or HUP where one came.
 
-    `hint` is shown until there is a question, or a key.
+    `hint` is shown until there is a question, or a key. With `has_title` the terminal's title counts the questions.
     """
     keys = streams.stdin.fileno()
     before = termios.tcgetattr(keys)
     follower = _Following(api, offers, stay=stay)
-    write = streams.stdout.write
+
+    def write(text: str) -> None:
+        streams.stdout.write(text)
+
+    title = QuestionTitle(write, on=has_title)
     write(ENTER)
     try:
         with ended_by_signals(), handling(signal.SIGWINCH, lambda *_: follower.wake()):
             tty.setcbreak(keys)
             _take_no_suspension(keys)
-            _take_keys(api, streams, keys, follower, hint)
+            _take_keys(api, streams, keys, follower, title, hint)
     except Signalled as ended:
         return 128 + ended.number
     finally:
         termios.tcsetattr(keys, termios.TCSADRAIN, before)
+        title.restore()
         write(LEAVE)
         streams.stdout.flush()
         follower.close()
@@ -102,7 +114,9 @@ def _take_no_suspension(keys: int) -> None:
     termios.tcsetattr(keys, termios.TCSANOW, attributes)
 
 
-def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following, hint: str) -> None:
+def _take_keys(
+    api: Api, streams: Streams, keys: int, follower: _Following, title: QuestionTitle, hint: str
+) -> None:
     screen, trouble = AskScreen(), ""
     screen.note = hint
     drawn = ("", get_terminal_size())
@@ -113,7 +127,8 @@ def _take_keys(api: Api, streams: Streams, keys: int, follower: _Following, hint
         if (text, size) != drawn:
             drawn = (text, size)
             streams.stdout.write(text)
-            streams.stdout.flush()
+        title.show(screen.page)
+        streams.stdout.flush()
         now = time.monotonic()
         screen.drawn(now)
         try:
