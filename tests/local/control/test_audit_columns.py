@@ -12,7 +12,6 @@ from tests.ports import reserved_port
 
 from irons.testing import Runner
 from irons_local.control.api import audit as routes_audit
-from irons_local.control.audit import events
 from irons_plugins.audit import following
 
 RUN = "1700000000000000-4242-0"
@@ -29,12 +28,13 @@ def test_a_client_reads_every_page(
     monkeypatch.setattr(following, "COLUMNS_SIZE", SIZE)
     monkeypatch.setattr(routes_audit, "NEWEST", SIZE)
     asked: list[str] = []
+    columns_of = routes_audit.columns_of
 
-    def columns_of(text: str) -> tuple[str, ...]:
+    def noted(text: str) -> tuple[str, ...]:
         asked.append(text)
-        return events.columns_of(text)
+        return columns_of(text)
 
-    monkeypatch.setattr(routes_audit, "columns_of", columns_of)
+    monkeypatch.setattr(routes_audit, "columns_of", noted)
 
     async def work(port: int) -> None:
         async with control_plane(tmp_path, host="127.0.0.1", port=port) as lab:

@@ -7,17 +7,7 @@ from typing import Any
 
 from irons_local import times
 from irons_local.control.api.routing import ApiCall, ApiRoute
-from irons_local.control.audit.events import (
-    COLUMNS,
-    NEWEST,
-    PAGE,
-    SPELLINGS,
-    Query,
-    columns_of,
-    ids_of,
-    outcomes_of,
-    verdicts_of,
-)
+from irons_local.control.audit.events import COLUMNS, NEWEST, PAGE, Query
 from irons_local.control.audit.hosts_tried import HostQuery
 from irons_local.control.audit.log import LONGEST_WAIT
 from irons_local.control.audit.summary import MOST, OTHERS
@@ -32,7 +22,8 @@ from irons_policy.modes import VERDICTS
 MOST_IDS = 500
 """Events that a request names at most."""
 
-_VERDICT = "|".join(SPELLINGS)
+_SPELLINGS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
+_VERDICT = "|".join(_SPELLINGS)
 _OUTCOME = "|".join(Outcome)
 _FIELD = "|".join(COLUMNS)
 _QUERY: Mapping[str, Schema] = {
@@ -177,6 +168,60 @@ def time_in(given: Mapping[str, Any], name: str) -> int | None:
         return times.parse(given[name])
     except ValueError as error:
         raise bad(f"{name}: {error}") from None
+
+
+def verdicts_of(text: str) -> tuple[str, ...]:
+    """Verdicts as a request names them, separated by commas.
+
+    Raises:
+        HttpError: one of them is none.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in _SPELLINGS]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is not a verdict; there are allowed, blocked and warn")
+    return tuple(dict.fromkeys(_SPELLINGS[each] for each in given))
+
+
+def outcomes_of(text: str) -> tuple[str, ...]:
+    """Outcomes as a request names them, separated by commas.
+
+    Raises:
+        HttpError: one of them is unknown.
+    """
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in given if each not in list(Outcome)]
+    if unknown:
+        raise bad(f"{unknown[0]!r} is not an outcome; there are {', '.join(Outcome)}")
+    return tuple(dict.fromkeys(given))
+
+
+def ids_of(text: str, most: int) -> tuple[int, ...]:
+    """Ids as a request names them, separated by commas.
+
+    Raises:
+        HttpError: one of them is not an id, or there are more than `most`.
+    """
+    given = text.split(",")
+    if len(given) > most:
+        raise bad(f"ids: {most} is the most")
+    for each in given:
+        if not (each.isascii() and each.isdecimal() and len(each) < 19):
+            raise bad(f"{each[:20]!r} is not the id of an event")
+    return tuple(dict.fromkeys(map(int, given)))
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """Fields of events as a request names them, separated by commas.
+
+    Raises:
+        HttpError: one of them is not a field.
+    """
+    given = tuple(dict.fromkeys(text.split(",")))
+    unknown = [each for each in given if each not in COLUMNS]
+    if unknown:
+        raise bad(f"{unknown[0][:60]!r} is not a field; there are {', '.join(COLUMNS)}")
+    return given
 
 
 async def read_audit(call: ApiCall) -> Mapping[str, Any]:

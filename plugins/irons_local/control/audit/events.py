@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from irons_local.control.audit.changes import ChangedEvents
 from irons_local.control.audit.settled import unsettled
-from irons_local.control.schema.errors import bad, missing
+from irons_local.control.schema.errors import missing
 from irons_local.control.store import owners
 from irons_local.times import rfc3339, rfc3339_all
 from irons_policy.causes import Outcome
@@ -26,7 +26,6 @@ NEWEST = 10_000
 ROTATED = 100
 """Sandboxes of which an answer says how much was rotated out at most: those that lost some last."""
 
-SPELLINGS = {"allowed": "allowed", "blocked": "blocked", "denied": "blocked", "warn": "warn"}
 AGAINST = "events.verdict <> 'allowed'"
 """The term of a partial index: SQLite uses one only where a query has its very term."""
 _LOST = "events.outcome IN ('unresolved', 'unreached')"
@@ -212,60 +211,6 @@ def _of(connection: sqlite3.Connection, query: Query, ids: Sequence[int]) -> lis
     among = "events.id <= :upto AND events.id IN (SELECT value FROM json_each(:ids))"
     sql = f"{_SELECT} WHERE {where} AND {among} ORDER BY events.id"
     return [_event(row) for row in connection.execute(sql, values)]
-
-
-def verdicts_of(text: str) -> tuple[str, ...]:
-    """Verdicts as a request names them, separated by commas.
-
-    Raises:
-        HttpError: one of them is none.
-    """
-    given = [each.strip() for each in text.split(",") if each.strip()]
-    unknown = [each for each in given if each not in SPELLINGS]
-    if unknown:
-        raise bad(f"{unknown[0]!r} is not a verdict; there are allowed, blocked and warn")
-    return tuple(dict.fromkeys(SPELLINGS[each] for each in given))
-
-
-def outcomes_of(text: str) -> tuple[str, ...]:
-    """Outcomes as a request names them, separated by commas.
-
-    Raises:
-        HttpError: one of them is unknown.
-    """
-    given = [each.strip() for each in text.split(",") if each.strip()]
-    unknown = [each for each in given if each not in list(Outcome)]
-    if unknown:
-        raise bad(f"{unknown[0]!r} is not an outcome; there are {', '.join(Outcome)}")
-    return tuple(dict.fromkeys(given))
-
-
-def ids_of(text: str, most: int) -> tuple[int, ...]:
-    """Ids as a request names them, separated by commas.
-
-    Raises:
-        HttpError: one of them is not an id, or there are more than `most`.
-    """
-    given = text.split(",")
-    if len(given) > most:
-        raise bad(f"ids: {most} is the most")
-    for each in given:
-        if not (each.isascii() and each.isdecimal() and len(each) < 19):
-            raise bad(f"{each[:20]!r} is not the id of an event")
-    return tuple(dict.fromkeys(map(int, given)))
-
-
-def columns_of(text: str) -> tuple[str, ...]:
-    """Fields of events as a request names them, separated by commas.
-
-    Raises:
-        HttpError: one of them is not a field.
-    """
-    given = tuple(dict.fromkeys(text.split(",")))
-    unknown = [each for each in given if each not in COLUMNS]
-    if unknown:
-        raise bad(f"{unknown[0][:60]!r} is not a field; there are {', '.join(COLUMNS)}")
-    return given
 
 
 def host_pattern(text: str) -> str:
