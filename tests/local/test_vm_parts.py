@@ -1,10 +1,9 @@
-"""The pure parts of the `vm` engine: command line, settings, disks, QMP, and what the probe of KVM found."""
+"""The pure parts of the `vm` engine: command line, settings, disks, limits, and what a guest boots from."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import json
 import os
 import re
 import socket
@@ -25,9 +24,7 @@ from irons_local.bundle.oci import CONFIG_DIRECTORY
 from irons_local.doctor.checks import judge
 from irons_local.doctor.facts import Facts
 from irons_local.engines.conformance import CHECKS
-from irons_local.engines.protocol import Kit
-from irons_local.engines.vm import guest, kvm, launch, limits, qcow2, qemu, qmp
-from irons_local.engines.vm.engine import VmEngine
+from irons_local.engines.vm import guest, launch, limits, qcow2, qemu
 from irons_local.errors import EngineError
 from irons_local.images.bootable import cpio, initrd
 from irons_local.images.kit.store import MadeKit
@@ -210,212 +207,6 @@ def test_a_disk_is_an_empty_qcow2_without_a_backing_file() -> None:
         qcow2.empty(1000)
     with pytest.raises(ValueError, match="too many"):
         qcow2.empty(1 << 60)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (b'{"QMP": {"version": {}, "capabilities": []}}', None),
-        (b'{"return": {"running": true}}', qmp.QmpAnswer({"running": True})),
-        (
-            b'{"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}',
-            qmp.QmpEvent("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"}),
-        ),
-        (b'{"event": "STOP"}', qmp.QmpEvent("STOP", {})),
-        (b'{"event": "STOP", "data": [1]}', qmp.QmpEvent("STOP", {})),
-    ],
-)
-def test_a_line_of_qmp_is_a_greeting_an_answer_or_an_event(line: bytes, said: object) -> None:
-    """Each of the protocol's messages becomes what it is."""
-    assert qmp.parse(line) == said
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"not json",
-        b"[1]",
-        b"{}",
-        b'{"event": 1}',
-        b"[" * 100_000,
-        b'{"error": "no object"}',
-        b'{"error": {"class": "GenericError", "desc": "\\u001b[31mno"}}',
-    ],
-)
-def test_what_is_not_qmp_is_an_error_of_one_line(line: bytes) -> None:
-    """QEMU's word is the sandbox's: nothing of it raises anything else, or reaches a terminal raw."""
-    with pytest.raises(qmp.QmpError) as raised:
-        qmp.parse(line)
-    assert str(raised.value).isprintable()
-
-
-def test_a_command_is_one_line() -> None:
-    """Arguments have QEMU's spelling."""
-    line = qmp.command("ringbuf-read", device="console", size=1, some_name=2)
-    assert line.endswith(b"\n")
-    assert json.loads(line) == {
-        "execute": "ringbuf-read",
-        "arguments": {"device": "console", "size": 1, "some-name": 2},
-    }
-
-
-def test_a_qemu_that_sends_events_without_end_is_given_up(tmp_path: Path) -> None:
-    """An answer is waited for among a bounded number of events."""
-
-    async def main() -> None:
-        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b'{"QMP": {}}\n' + b'{"event": "STOP"}\n' * 200)
-            await reader.read()
-            writer.close()
-
-        listening = qmp.listening(tmp_path / "qmp")
-        async with await asyncio.start_unix_server(flood, sock=listening):
-            with pytest.raises(qmp.QmpError, match="events"):
-                async with qmp.connected(tmp_path / "qmp"):
-                    pass
-
-    asyncio.run(main())
-
-
-def test_commands_are_answered_over_a_path_of_any_length(tmp_path: Path) -> None:
-    """The path may be longer than a socket's name can be."""
-
-    async def main() -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b'{"QMP": {}}\n')
-            while line := await reader.readline():
-                asked = json.loads(line)["execute"]
-                writer.write(json.dumps({"return": asked}).encode() + b"\n")
-            writer.close()
-
-        deep = tmp_path.joinpath(*["directory-with-a-long-name"] * 5)
-        deep.mkdir(parents=True)
-        serving = await asyncio.start_unix_server(serve, sock=qmp.listening(deep / "qmp"))
-        async with serving, qmp.connected(deep / "qmp") as monitor:
-            assert await monitor.execute("query-status") == "query-status"
-
-    asyncio.run(main())
-
-
-def test_a_qemu_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    """A socket that no one listens on any more says so in one line."""
-
-    async def main() -> None:
-        listening = qmp.listening(tmp_path / "qmp")
-        assert listening.family == socket.AF_UNIX
-        listening.close()
-        with pytest.raises(qmp.QmpError, match="cannot be asked"):
-            async with qmp.connected(tmp_path / "qmp"):
-                pass
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("status", "complaint", "why"),
-    [
-        (33, b"", ""),
-        (1, b"qemu-system-x86_64: failed to initialize kvm: Permission denied\n", "failed to initialize kvm"),
-        (1, b"", "exit code 1"),
-        (-6, b"kvm_buf_set_msrs: Assertion failed\n", "runs no guest: QEMU died by signal 6"),
-        (None, b"", "did not run within"),
-        (0, b"Could not access KVM kernel module: No such device\nqemu: bye\n", "Could not access KVM"),
-    ],
-)
-def test_the_end_of_a_tiny_guest_says_whether_kvm_works(
-    status: int | None, complaint: bytes, why: str
-) -> None:
-    """Only a guest that ran its instructions counts; each other end has a reason."""
-    found = kvm.judged(status, complaint)
-    assert found.usable == (status == 33)
-    assert why in found.why
-    assert found.why.isprintable()
-
-
-@pytest.mark.parametrize(
-    ("answer", "usable"),
-    [({"enabled": True, "present": True}, True), ({"enabled": False}, False), ([], False)],
-)
-def test_a_machine_that_may_not_open_kvm_is_said_to_be_emulated(answer: object, usable: bool) -> None:
-    """What QEMU uses counts, not what this machine could."""
-    assert kvm.in_use(answer).usable is usable
-
-
-def test_the_tiny_guest_is_firmware_that_ends_qemu() -> None:
-    """It is 64 KiB, and begins at the reset vector with `mov al, 0x10; out 0xf4, al`."""
-    firmware = kvm.guest()
-    assert len(firmware) == 64 << 10
-    assert firmware[-16:-11] == bytes((0xB0, 0x10, 0xE6, 0xF4, 0xF4))
-    words = kvm.words("qemu", "rom")
-    assert _after(words, "-device") == ["isa-debug-exit,iobase=0xf4,iosize=1"]
-    assert _after(words, "-accel") == ["kvm"]
-
-
-def test_a_missing_device_needs_no_guest(tmp_path: Path) -> None:
-    """Nothing is started where there is no `/dev/kvm`."""
-
-    async def main() -> None:
-        found = await kvm.probe("/nonexistent", tmp_path / "kvm")
-        assert (found.usable, "there is no" in found.why) == (False, True)
-
-    asyncio.run(main())
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("end", "usable", "why"),
-    [
-        ("exit 33", True, ""),
-        (
-            "echo 'qemu-system-x86_64: failed to initialize kvm: Invalid argument' >&2; exit 1",
-            False,
-            "initialize",
-        ),
-        ("kill -KILL $$", False, "QEMU died by signal 9"),
-        ("exec sleep 3600", False, "did not run within"),
-    ],
-)
-def test_a_device_that_is_there_is_tried_by_a_guest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, why: str, *, usable: bool
-) -> None:
-    """A stand-in for QEMU gets the tiny guest, and how it ends decides; one that hangs is ended, and no firmware is left."""
-    stand_in, device = tmp_path / "qemu", tmp_path / "kvm"
-    stand_in.write_text(
-        f'#!/bin/sh\nfor each; do [ ! -f "$each" ] || {{ cp "$each" {tmp_path}/got; echo "$each" >>{tmp_path}/asked; }}; done\n{end}\n'
-    )
-    stand_in.chmod(0o755)
-    device.touch()
-    if "sleep" in end:
-        monkeypatch.setattr(kvm, "_WITHIN", 0.5)
-    else:
-        monkeypatch.setattr(kvm, "_WITHIN", 600.0)
-    found = asyncio.run(kvm.probe(str(stand_in), device))
-    assert (found.usable, why in found.why) == (usable, True), found
-    if "sleep" not in end:
-        # One that is ended for its time may not have come so far.
-        assert (tmp_path / "got").read_bytes() == kvm.guest()
-        assert not Path((tmp_path / "asked").read_text().strip()).exists()
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("end", ["exit 33", "exit 1"])
-def test_kvm_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    """An engine remembers what it found, whatever that is: each later start asks no guest."""
-    stand_in, device = tmp_path / qemu.PROGRAM, tmp_path / "kvm"
-    stand_in.write_text(f"#!/bin/sh\necho one >>{tmp_path}/runs\n{end}\n")
-    stand_in.chmod(0o755)
-    device.touch()
-    monkeypatch.setattr(qemu, "search_path", lambda: str(tmp_path))
-    monkeypatch.setattr(kvm, "_WITHIN", 600.0)
-    monkeypatch.setattr(kvm.probe, "__defaults__", (device,))
-    engine = VmEngine(Kit(cast("Cells", object()), tmp_path / "images", tmp_path / "sandboxes"))
-
-    async def main() -> list[bool]:
-        return [(await engine._accelerator()).usable for _ in range(3)]
-
-    assert asyncio.run(main()) == [end == "exit 33"] * 3
-    assert (tmp_path / "runs").read_text() == "one\n"
 
 
 def test_limits_have_the_machines_defaults_and_bounds() -> None:
