@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.e2e.clients import HERE, PYTHON, WGET, pack_clients
 from tests.e2e.lab import Person, eventually
 from tests.e2e.test_ask import answer, answers, watched
 from tests.repl.terminal import Terminal
@@ -17,6 +19,19 @@ APT = (
     "-oDir::Etc::sourcelist=$HOME/kit/list -oDir::Etc::sourceparts=- -oDir::State::lists=$HOME/kit/lists "
     "-oDir::Cache=$HOME/kit/cache -oAcquire::Retries=0 -oAPT::Update::Error-Mode=any -oAcquire::http::Timeout=600"
 )
+PIP = "-m pip --isolated --retries 0 --timeout 600 --no-cache-dir download --no-deps -d ~/kit/wheels"
+FETCHES = {
+    "requests": "import sys, requests; requests.get(sys.argv[1], verify=sys.argv[2]).raise_for_status()",
+    "httpx": "import ssl, sys, httpx; httpx.get(sys.argv[1], timeout=600, verify=ssl.create_default_context(cafile=sys.argv[2])).raise_for_status()",
+    "aiohttp": """
+import aiohttp, asyncio, sys
+async def main():
+    limits = aiohttp.ClientTimeout(total=600, sock_connect=600)
+    async with aiohttp.ClientSession(raise_for_status=True) as session, session.get(sys.argv[1], timeout=limits): pass
+asyncio.run(main())
+""",
+}
+"""What Python runs, by the client that it uses, with a URL and the authority's certificate."""
 ROUNDS = 10
 """How often those are tried that no one was asked about, because the machine stood still."""
 
@@ -46,6 +61,38 @@ TRIES = (
     ),
 )
 
+PACKED = (
+    Try(
+        "files.example.test:443",
+        f"{WGET} -nv -O - --tries 1 --ca-certificate $HOME/kit/cert.pem https://files.example.test/hello",
+    ),
+    *(
+        Try(
+            f"{host}:{443 if scheme == 'https' else 80}",
+            f"{PYTHON} -c '{FETCHES[name]}' {scheme}://{host}/hello ~/kit/cert.pem",
+        )
+        for name, scheme, host in (
+            ("requests", "http", "web.example.test"),
+            ("httpx", "https", "apt.example.test"),
+            ("aiohttp", "http", "other.example.test"),
+        )
+    ),
+    Try(
+        "git.example.test:80",
+        f"{PYTHON} {PIP} --trusted-host git.example.test -i http://git.example.test/registry/simple thing",
+    ),
+)
+"""Programs that the image has not."""
+
+
+@pytest.fixture(scope="session")
+def packed(place: Path) -> tuple[Path, list[Try]]:
+    """The archive of those programs, and those that are in it."""
+    tar = place / "clients.tar"
+    has_wget = pack_clients(tar)
+    tar.chmod(0o644)
+    return tar, [each for each in PACKED if has_wget or WGET not in each.line]
+
 
 @pytest.fixture
 def patient(person: Person) -> Iterator[Person]:
@@ -59,16 +106,26 @@ def patient(person: Person) -> Iterator[Person]:
     person.ok("local", "down")
 
 
-def test_programs_succeed_on_their_first_try(patient: Person, sandbox: str) -> None:
+def test_programs_succeed_on_their_first_try(
+    patient: Person, sandbox: str, packed: tuple[Path, list[Try]]
+) -> None:
     """Each is asked about once, answered by a key in `irons ask --stay`, and succeeds; nothing was refused that a person was asked about in time."""
     patient.ok("egress", "mode", "ask", "--sandbox", sandbox)
     for name, file in (("cert.pem", "cert.pem"), ("key", "internet_key")):
         put = f"umask 077 && mkdir -p ~/kit && cat >~/kit/{name}"
         text = (patient.lab.directory / file).read_text()
         assert patient.run("exec", sandbox, "--", "sh", "-c", put, text=text).returncode == 0
+    tar, more = packed
+    unpack = f"mkdir {HERE} && tar -xf - -C {HERE}"
+    with (
+        tar.open() as archive,
+        patient.start("exec", sandbox, "--", "sh", "-c", unpack, stdin=archive) as unpacking,
+    ):
+        _, said = unpacking.communicate(timeout=300)
+        assert unpacking.returncode == 0, said
     words = [*patient.lab.enter(user=patient.user), *patient.program, "ask", "--stay"]
     env = {**patient.env, "TERM": "xterm-256color"}
-    left, said = [*TRIES], ""
+    left, said = [*TRIES, *more], ""
     with Terminal(words, env, columns=120, cwd=str(patient.home)) as screen:
         for _ in range(ROUNDS):
             eventually(lambda: watched(patient))
@@ -80,7 +137,7 @@ def test_programs_succeed_on_their_first_try(patient: Person, sandbox: str) -> N
         screen.send("q")
         assert screen.ended() == 0
     assert not left, said
-    assert sorted(answers(patient, sandbox)) == [("stop", "cli")] * len(TRIES)
+    assert sorted(answers(patient, sandbox)) == [("stop", "cli")] * len([*TRIES, *more])
 
 
 def tried(person: Person, sandbox: str, screen: Terminal, tries: list[Try]) -> tuple[list[Try], str]:
