@@ -359,6 +359,46 @@ def test_a_worker_that_is_slow_to_come_is_waited_for(monkeypatch: pytest.MonkeyP
     run(work(), loop)
 
 
+def test_an_answer_to_a_worker_that_hangs_takes_no_longer_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time that the worker which asked had for it is not given once more to the one that comes in its place."""
+    monkeypatch.setattr(module, "_WITHIN", WITHIN)
+    loop = StillLoop()
+
+    async def work() -> None:
+        asking: list[OpenQuestions] = []
+        located: list[str] = []
+
+        async def locate(cell: str) -> CellPlace:
+            located.append(cell)
+            return CellPlace(0, runs=True)
+
+        async with workers(CellPlace(0, runs=True), locate=locate, on_questions=asking.append) as (
+            gateways,
+            _,
+        ):
+            hung = attached(gateways, {"questions.reply": None}, 0)
+            question = {"host": "a.example", "port": 443, "since": 7}
+            await hung.link.send(body_of(OpenQuestions(CELL, [question], 0)))
+            while not asking:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            answering = asyncio.ensure_future(gateways.reply(CELL, "a.example", 443, "once", 7))
+            while not hung.heard:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(20)
+            await hung.close()
+            while not located:  # noqa: ASYNC110 - no timer ends on this loop
+                await asyncio.sleep(0)
+            loop.skip(WITHIN - 20)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert answering.done()
+            assert isinstance(answering.exception(), HttpError)
+
+    run(work(), loop)
+
+
 def test_a_sandbox_that_starts_waits_longer_than_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy of a sandbox that starts may be confirmed later than a client would wait for an answer."""
     monkeypatch.setattr(module, "_WITHIN", WITHIN)

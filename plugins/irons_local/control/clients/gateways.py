@@ -184,9 +184,11 @@ class Gateways:
             HttpError: the cell's worker did not answer in time.
         """
         asked = ReplyQuestion(cell, host, port, reply, since)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _WITHIN
         answer = await self._of_asker(cell, asked)
         if answer.get("gone"):
-            answer = await self._of_cell(cell, asked)
+            answer = await self._of_cell(cell, asked, within=until - loop.time())
         if answer.get("gone"):
             return None
         waited = answer.get("waited")
