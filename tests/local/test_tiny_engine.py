@@ -62,7 +62,7 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
     assert set(Spec.__dataclass_fields__) <= words
     assert {name for name in vars(Cells) if not name.startswith("_")} <= words
     assert set(EngineError.CODES) <= words
-    assert {"Observer", "Admits", "Announces", "Booter", "Copies"} == {
+    assert {"Observer", "Admits", "Announces", "Spread", "Booter", "Copies"} == {
         name
         for name, found in vars(protocol).items()
         if getattr(found, "_is_runtime_protocol", False) and found.__module__ == protocol.__name__
@@ -71,10 +71,12 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
         "Observer",
         "Admits",
         "Announces",
+        "Spread",
         "Booter",
         "activity",
         "admit",
         "announce",
+        "member_of",
         "boot_output",
         "Copies",
         "capture",
