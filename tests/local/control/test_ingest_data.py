@@ -280,6 +280,34 @@ def test_records_wait_while_no_reader_waits(logs: Logs) -> None:
         runner.run(follow())
 
 
+def test_logs_are_looked_at_without_a_notice(logs: Logs) -> None:
+    """Every 10 s; every 2 s once a reader waits, for whom they are looked at in any case."""
+    ingest = logs.ingest = _Counting(logs.directory)
+    loop = _StandingLoop()
+
+    async def looks_after(seconds: float) -> int:
+        loop.now += seconds
+        # The store does one thing after the other: a look is one, and what follows the first look another.
+        for _ in range(4):
+            for _ in range(8):
+                await asyncio.sleep(0)
+            await logs.store.write(lambda _: None)
+        return ingest.looks
+
+    async def follow() -> None:
+        audit = Audit(logs.store, ingest, Retention(events=100, days=36_500))
+        running = asyncio.ensure_future(audit.run())
+        assert [await looks_after(seconds) for seconds in (0, 9, 1, 9, 1)] == [1, 1, 2, 2, 3]
+        waits = asyncio.ensure_future(audit.page(Query(size=10), wait=30.0))
+        assert [await looks_after(seconds) for seconds in (0, 1, 1, 2)] == [4, 4, 5, 6]
+        audit.close()
+        running.cancel()
+        await asyncio.gather(running, waits, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(follow())
+
+
 def test_readers_that_wait_are_reported(logs: Logs) -> None:
     """The first one is; another once what is left of the lease is no longer than its wait; one that does not wait never is."""
     loop, leases = _StandingLoop(), list[float]()

@@ -21,8 +21,11 @@ from irons_local.control.store.database import Store, StoreError
 
 _log = logging.getLogger(__name__)
 _LOOK_ANYWAY = 2.0
+"""Seconds between two looks at the logs of which no worker has given notice, while readers wait."""
+_LOOK_UNREAD = 10.0
+"""The same while none does: what a burst of connections leaves in the logs is taken in after it, not in its midst."""
 UNREAD = 1.0
-"""Seconds for which new records are left in the logs while no reader waits for any: one that asks has them taken in first."""
+"""Seconds between two looks while no reader waits for new records: one that asks has them taken in first."""
 _EXPIRE_EVERY = 3600.0
 _CATCHING_UP = 10.0
 """Seconds that a reader is held at most until the logs are taken in."""
@@ -75,6 +78,7 @@ class Audit:
         self._settle = settle
         self._follow = followed
         self._followed = float("-inf")
+        self._began = float("-inf")
         self._ingest = ingest
         self._kept = kept
         self._changes = Changes()
@@ -89,11 +93,12 @@ class Audit:
         self._expired_at = float("-inf")
 
     def poke(self, _run: str = "") -> None:
-        """Say that a log has grown: it is read at once where a reader waits, else with what the next `UNREAD` seconds bring."""
+        """Say that a log has grown: it is read at once where a reader waits, else `UNREAD` seconds after the last look at the earliest."""
         if self._waiting:
             self._poked.set()
         elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(UNREAD, self._poked.set)
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_at(max(loop.time(), self._began + UNREAD), self._poked.set)
 
     async def run(self) -> None:
         """Take records in for as long as this is not cancelled; a store that fails is tried again."""
@@ -101,7 +106,7 @@ class Audit:
             self._poked.clear()
             self._put_off_no_more()
             looking, self._next_look = self._next_look, None
-            began = times.now()
+            began, self._began = times.now(), asyncio.get_running_loop().time()
             try:
                 if await self.catch_up():
                     self._looked_at = began
@@ -112,7 +117,8 @@ class Audit:
             if looking is not None:
                 looking.set_result(None)
             try:
-                async with asyncio.timeout(_LOOK_ANYWAY):
+                followed = asyncio.get_running_loop().time() < self._followed
+                async with asyncio.timeout(_LOOK_ANYWAY if followed else _LOOK_UNREAD):
                     await self._poked.wait()
             except TimeoutError:
                 continue
@@ -166,6 +172,7 @@ class Audit:
         if self._followed - now <= LONGEST_WAIT:
             self._followed = now + FOLLOWED
             self._follow(FOLLOWED)
+            self._poked.set()
 
     async def _page(self, query: Query, wait: float) -> Page:
         loop = asyncio.get_running_loop()

@@ -1,8 +1,8 @@
 """Tells the control plane that the audit log has grown, or that it cannot.
 
 Of a refusal at once, then at most every 20 ms. Of anything else a little later, and more seldom: what is let through
-is not kept waiting by a process that wakes up for its record. While no reader waits for new events that is a second later:
-the control plane would leave such records in the logs for a while, and each notice would only wake it.
+is not kept waiting by a process that wakes up for its record. While no reader waits for new events that is once nothing more
+is let through, as a rule: what the control plane then does with the records would keep the next connections waiting.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ LATER = 0.005
 """Seconds that a record of what is let through waits for its notice: by then its connection is under way, as a rule."""
 CALM = 0.05
 """Seconds between two notices of such records, at least, while a reader waits."""
-UNREAD = 1.0
-"""Seconds that such a record waits for its notice while none does."""
+QUIET = 0.5
+"""Seconds without such a record after which there is a notice while none does."""
+MOST = 3.0
+"""Seconds that such a record waits for its notice at most."""
 
 
 class Notifier:
@@ -43,6 +45,8 @@ class Notifier:
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
         self._followed = -math.inf
+        self._stirred = False
+        self._latest = math.inf
         self._counting = self._miscounted = False
         # Not of whichever cell's record came first.
         self._context = contextvars.copy_context()
@@ -78,22 +82,33 @@ class Notifier:
             refused: it is of a refusal, for which people look.
         """
         self._runs.add(run)
+        self._stirred = True
         if self._timer is None or (refused and not self._hurried):
             self._arm(refused)
 
     def _arm(self, hurried: bool) -> None:
-        now = self._loop.time()
+        now, send = self._loop.time(), self._send
         if hurried:
             when = max(now, self._last + PAUSE)
         elif now < self._followed:
             when = max(now + LATER, self._last + CALM)
         else:
-            when = now + UNREAD
+            when, send = now + QUIET, self._send_if_quiet
+            self._latest = now + MOST
+            self._stirred = False
         if self._timer is not None:
             when = min(when, self._timer.when())
             self._timer.cancel()
         self._hurried = hurried
-        self._timer = self._loop.call_at(when, self._send, context=self._context)
+        self._timer = self._loop.call_at(when, send, context=self._context)
+
+    def _send_if_quiet(self) -> None:
+        when = self._loop.time() + QUIET
+        if self._stirred and when <= self._latest:
+            self._stirred = False
+            self._timer = self._loop.call_at(when, self._send_if_quiet, context=self._context)
+        else:
+            self._send()
 
     def unrecorded(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Refusals are missing in the log: `counts` is asked how many of each cell, and the listeners are notified."""
