@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.attempts import WEB, allow
 from tests.e2e.lab import Lab, Person
 from tests.e2e.machines import status
-from tests.e2e.test_incus import ENGINE, instances, only_in_test_fleet
+from tests.e2e.test_incus import ENGINE, at_incus, instance_of, instances, only_in_test_fleet
 from tests.fleet.cluster import ADDRESSES, FIRST, Member, incus_cluster
 from tests.fleet.incus_daemon import ROOT_AT, NoIncusError, make_root
 from tests.machine import Machine
@@ -144,6 +144,30 @@ def test_a_cluster_is_joined_by_a_token_and_left(
     assert trusted(first) == []
     done = owner.run("fleet", "join", second.url, text=token)
     assert "the cluster refused the token" in done.stderr
+
+
+def test_one_server_has_the_sandboxes(
+    make_person: Callable[..., Person], members: Mapping[str, Member]
+) -> None:
+    """While one has sandboxes in the cluster another is refused; after a takeover the first is, and touches nothing."""
+    first = members[FIRST]
+    one, two = (make_person(config=f'[local]\nincus_socket = "{first.socket}"\n') for _ in range(2))
+    one.ok("create", "mine", *ENGINE, timeout=600)
+    refused = two.run("create", "other", *ENGINE, timeout=600)
+    assert refused.returncode != 0
+    assert "has sandboxes of another server" in refused.stderr
+    assert "irons fleet takeover" in refused.stderr
+    name = instance_of(one, "mine")
+    two.ok("fleet", "takeover", "--yes")
+    done = one.run("stop", "mine", timeout=300)
+    assert done.returncode != 0
+    assert "has sandboxes of another server" in done.stderr
+    assert at_incus(first.socket, "GET", f"/instances/{name}")["status"] == "Running"
+    one.ok("fleet", "takeover", "--yes")
+    one.ok("destroy", "mine", "--force", timeout=300)
+    two.ok("create", "other", *ENGINE, timeout=600)
+    two.ok("destroy", "other", "--force", timeout=300)
+    assert not instances(first.socket)
 
 
 def changed(token: str, **values: str) -> str:

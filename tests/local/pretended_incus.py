@@ -31,6 +31,7 @@ class PretendedIncus:
         breaking: instances are made, and their creation fails all the same.
         failing: a beginning of `METHOD PATH`, whose requests fail, as Incus fails where its database does.
         refusing: why it trusts no certificate.
+        project: the configuration of the project of irons.
         members: the state of each member of its cluster; empty where it is none. The first answers.
     """
 
@@ -43,6 +44,7 @@ class PretendedIncus:
         self.failing: set[str] = set()
         self.members: dict[str, str] = {}
         self.refusing = ""
+        self.project = dict(_CONFIG)
         self._connections: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
@@ -98,7 +100,9 @@ class PretendedIncus:
         elif kind == "cluster":
             found = [{"server_name": name, "status": state} for name, state in self.members.items()]
         elif kind == "projects":
-            found = {"config": dict(_CONFIG)}
+            if method == "PUT":
+                self.project = json.loads(body)["config"]
+            found = {"config": dict(self.project)}
         elif kind == "storage-pools":
             found = [{"name": "default", "driver": "btrfs"}]
         elif kind == "instances" and method == "POST" and not name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons.command import Arg, Column, Command, View
+from irons.command import Arg, Column, Command, Flag, View
 
 _HANDLERS = "irons_plugins.fleet.cluster_handlers"
 
@@ -21,6 +21,17 @@ COMMANDS = (
             "ssh n1 incus config trust add --quiet irons | irons fleet join n1",
         ),
         exits=(2, 5),
+    ),
+    Command(
+        ("fleet", "takeover"),
+        "Take the sandboxes at Incus over from another server.",
+        f"{_HANDLERS}:takeover",
+        (Flag(("--yes",), "Do not ask."),),
+        view=View((Column("server"), Column("epoch"))),
+        about="One server uses the project irons of an Incus. Another one, or an older copy of this one's state, is refused while there "
+        "are sandboxes, so that no two of them start the same ones. This makes the project this server's, and refuses the other.",
+        examples=("irons fleet takeover", "irons fleet takeover --yes"),
+        exits=(3,),
     ),
     Command(
         ("fleet", "leave"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from irons.errors import Conflict, LocalError, UsageError
+from irons.errors import Conflict, LocalError, NotFound, UsageError
 from irons.record import NamedTuple
 from irons_plugins.local.backend import paths_of
 
@@ -64,6 +64,44 @@ def join(ctx: Context, *, url: str) -> JoinedCluster:
         raise LocalError(f"{directory} cannot be written: {error}") from None
     ctx.progress("irons create NAME --engine incus now makes its sandboxes in that cluster")
     return JoinedCluster(joined.urls[0], joined.fingerprint, joined.until)
+
+
+class TakenProject(NamedTuple):
+    """The server that has the project of irons now.
+
+    Attributes:
+        server: Its id.
+        epoch: How often the project has changed hands.
+    """
+
+    server: str
+    epoch: int
+
+
+def takeover(ctx: Context, *, yes: bool) -> TakenProject | None:
+    """Make the project of irons this server's.
+
+    Raises:
+        NotFound: There is none.
+        UsageError: No one is there to ask.
+        LocalError: Incus does not answer.
+    """
+    directory = _directory(ctx)
+    from irons.settings.settings import config_path
+    from irons_local.config.incus import incus_socket
+    from irons_local.engines.incus.owner import take_over
+    from irons_local.engines.incus.reach.ways import SocketWay, joined_way
+    from irons_local.errors import EngineError
+
+    question = "Take over the sandboxes at Incus? The server that has them must be ended for good."
+    if not yes and not ctx.confirm(question, otherwise="irons fleet takeover --yes"):
+        return None
+    try:
+        way = joined_way(directory) or SocketWay(incus_socket(config_path(ctx.settings.env)))
+        return TakenProject(*asyncio.run(take_over(way, directory.parent)))
+    except EngineError as error:
+        kind = NotFound if error.code == "absent" else LocalError
+        raise kind(error.message, hint=error.hint) from None
 
 
 def leave(ctx: Context) -> None:

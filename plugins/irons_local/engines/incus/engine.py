@@ -7,6 +7,7 @@ and the authorized keys) and `run.json` (its present run). Its files are Incus's
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -23,9 +24,10 @@ from irons_local.cell.layout import SANDBOX4, SANDBOX6, outer_name
 from irons_local.cell.veth import remove_left, remove_lost
 from irons_local.engines import starting
 from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved, sandbox_of
-from irons_local.engines.incus import guest, images, inside, instance, project
+from irons_local.engines.incus import guest, images, inside, instance, owner, project
 from irons_local.engines.incus.client import Incus, IncusError
 from irons_local.engines.incus.instances import Instances, location, runs
+from irons_local.engines.incus.owner import ProjectOwner
 from irons_local.engines.incus.places import MemberCells
 from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.incus.reach.events import Events
@@ -71,6 +73,7 @@ class IncusContainers:
         self._incus = Incus(way, project.NAME)
         self._beside = None if beside is None else Incus(beside, project.NAME)
         self._instances = Instances(self._incus)
+        self._owner = ProjectOwner(self._incus, kit.sandboxes.parent / owner.FILE)
         self._places = MemberCells(self._incus, kit.cells, kit.members, self._beside)
         self._events = Events(way, project.NAME)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -124,6 +127,7 @@ class IncusContainers:
         async with self._locks[sandbox]:
             # A create or a removal that came first has done it.
             if home in self._homes.entries():
+                await self._owner.check()
                 if not self._homes.at(sandbox).is_dir():
                     await self._instances.delete(sandbox)
                 await remove_tree(home)
@@ -135,7 +139,8 @@ class IncusContainers:
             run = PresentRun.read(home)
             try:
                 async with asyncio.timeout(_ASKED_WITHIN):
-                    found = await self._instances.find(sandbox)
+                    refused = await self._owner.refusal()
+                    found = None if refused else await self._instances.find(sandbox)
             except (IncusError, TimeoutError) as error:
                 _log.warning(
                     "%s: %s", sandbox, str(error) or f"Incus did not answer within {_ASKED_WITHIN:.0f} s"
@@ -145,6 +150,10 @@ class IncusContainers:
                 # Someone took the mark from it: it is not ours to stop, and the network that it has is.
                 self._ends[sandbox] = error.message
                 await self._drop(sandbox, home)
+                return False
+            if refused:
+                # Another server may run it: nothing of it is touched.
+                self._ends[sandbox] = refused
                 return False
             if not runs(found):
                 await self._drop(sandbox, home)
@@ -192,6 +201,7 @@ class IncusContainers:
             spec.limits.check()
             _refuse_more(spec)
             pool = await project.ensure(self._incus)
+            await self._owner.check()
             member = await self._places.choose(spec.member)
             self._room.mkdir(parents=True, exist_ok=True, mode=0o700)
             async with self._images.keeping():
@@ -237,6 +247,7 @@ class IncusContainers:
         """Run it on the veth of a new cell; see `Engine.start`."""
         home = self._homes.of(sandbox)
         async with self._locks[sandbox], reserved(home):
+            await self._owner.check()
             found = await self._instances.get(sandbox)
             if runs(found):
                 if PresentRun.read(home) is not None:
@@ -288,6 +299,9 @@ class IncusContainers:
         """End it and drop its cell; see `Engine.stop`."""
         home = self._homes.of(sandbox)
         async with self._locks[sandbox]:
+            # Where Incus does not answer it is cut off all the same.
+            with contextlib.suppress(IncusError):
+                await self._owner.check()
             if PresentRun.read(home) is not None:
                 printed = await inside.output(self._incus, sandbox)
                 if printed is not None:
@@ -301,6 +315,7 @@ class IncusContainers:
             return
         async with self._locks[sandbox]:
             try:
+                await self._owner.check()
                 await self._instances.delete(sandbox)
             except IncusError as error:
                 if error.gone:

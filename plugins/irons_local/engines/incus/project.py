@@ -59,8 +59,13 @@ async def ensure(incus: Incus) -> Pool:
     return await _pool(incus)
 
 
+def is_ours(config: Mapping[str, str]) -> bool:
+    """Whether a project of this configuration was made by irons."""
+    return config.get(_OURS) == _CONFIG[_OURS]
+
+
 def _check(project: str, config: Mapping[str, str]) -> None:
-    if config.get(_OURS) != _CONFIG[_OURS]:
+    if not is_ours(config):
         raise EngineError(
             "machine",
             f"Incus has a project {project} that is not of irons, and it stays as it is",
