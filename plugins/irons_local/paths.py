@@ -76,6 +76,16 @@ class Paths(NamedTuple):
         return self.local / "gateway"
 
     @property
+    def fleet(self) -> Path:
+        """A server's authority for its fleet, and `logs/NAME/` with copies of each member's audit logs."""
+        return self.local / "fleet"
+
+    @property
+    def member(self) -> Path:
+        """What the agent of a member keeps: who it is, and its cells and their policies."""
+        return self.local / "member"
+
+    @property
     def workers(self) -> Path:
         """Which worker of the gateway serves which cell, for the next keeper."""
         return self.local / "workers.json"

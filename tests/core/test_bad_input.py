@@ -194,7 +194,7 @@ def test_a_choice_that_is_none_names_the_choices(
         (("egress", "add", "x"), "did you mean irons egress allow?"),
         (("egress", "rm", "x"), "did you mean irons egress remove?"),
         (("egress", "delete", "x"), "did you mean irons egress remove?"),
-        (("egress", "status"), "did you mean irons status or irons local status?"),
+        (("egress", "status"), "did you mean irons status, irons local status or irons fleet status?"),
         (("allow", "x"), "did you mean irons egress allow?"),
         (("alow", "x"), "did you mean irons egress allow?"),
         (("block", "x"), "did you mean irons egress deny?"),

@@ -136,6 +136,7 @@ WIRE: list[tuple[Any, AnyMessage, dict[str, Any]]] = [
         },
     ),
     (CONTROL_TO_WORKER, messages.Followed(120.0), {"op": "audit.followed", "lease": 120.0}),
+    (CONTROL_TO_WORKER, messages.HoldLog(full=True), {"op": "log.hold", "full": True}),
     (WORKER_TO_CONTROL, messages.Grown("1-2-0"), {"op": "audit", "run": "1-2-0"}),
     (WORKER_TO_CONTROL, messages.LostRecords({"sb_1": 4}), {"op": "unrecorded", "cells": {"sb_1": 4}}),
     (WORKER_TO_KEEPER, messages.Alive(), {"op": "alive"}),

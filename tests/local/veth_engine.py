@@ -16,6 +16,7 @@ from tests.local.tiny_engine import INIT, TinyEngine, _child, _process, _started
 
 from irons_local.cell import veth
 from irons_local.engines.protocol import Cells, Kit, Veth
+from irons_local.progress import Progress
 
 RECORD = "veth"
 
@@ -52,6 +53,8 @@ class VethEngine(TinyEngine):
     """See the module."""
 
     name = "veth"
+    _host: Space | None = None
+    _init = INIT
 
     def __init__(self, image: str, kit: Kit) -> None:
         super().__init__(replace(kit, cells=_Plugged(kit.cells, kit.sandboxes), default_image=image))
@@ -60,7 +63,7 @@ class VethEngine(TinyEngine):
         config = home / "upper/etc/ssh/tiny_config"
         config.write_text(config.read_text().replace("127.0.0.1", "0.0.0.0"))
         words = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork"]
-        words += ["sh", "-c", INIT, "sh", str(home), (home / "name").read_text(), str(self._image)]
+        words += ["sh", "-c", self._init, "sh", str(home), (home / "name").read_text(), str(self._image)]
         process = subprocess.Popen(  # noqa: ASYNC220 - at once, as in the tiny engine
             words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
         )
@@ -69,7 +72,12 @@ class VethEngine(TinyEngine):
         asyncio.get_running_loop().run_in_executor(None, process.wait)
         made = noted(home)
         assert made is not None
-        await asyncio.to_thread(_connect, pid, made.name)
+        await asyncio.to_thread(self._connect, pid, made.name)
+
+    def _connect(self, pid: int, outer: str) -> None:
+        machine = Space(pid)
+        machine.ok("ip", "link", "set", "lo", "up")
+        plug_in(self._host, machine, outer)
 
     async def destroy(self, sandbox: str) -> None:
         """Remove what is left of the veth besides."""
@@ -79,10 +87,57 @@ class VethEngine(TinyEngine):
             await asyncio.to_thread(veth.remove_left, made)
 
 
-def _connect(pid: int, outer: str) -> None:
-    machine = Space(pid)
-    machine.ok("ip", "link", "set", "lo", "up")
-    plug_in(None, machine, outer)
+class _Far:
+    """The cells of a member, whenever it is connected."""
+
+    def __init__(self, kit: Kit, member: str) -> None:
+        self._kit, self._member = kit, member
+
+    def __getattr__(self, name: str) -> Any:
+        assert self._kit.members is not None
+        return getattr(self._kit.members.cells_of(self._member), name)
+
+
+FAR_INIT = """\
+set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+mkdir -p /run/sshd
+mount --bind "$1/upper/etc/ssh" /etc/ssh
+hostname "$2"
+exec /usr/sbin/sshd -D -f /etc/ssh/tiny_config
+"""
+
+
+class FarEngine(VethEngine):
+    """The same with its cells on a member of a fleet, and the files of this host: it is about the network alone.
+
+    Args:
+        member: its name.
+        host: a process in the member's network namespace, to which the test engine can go.
+        kit: see `TinyEngine`.
+    """
+
+    name = "far"
+
+    _init = FAR_INIT
+
+    def __init__(self, member: str, host: int, kit: Kit) -> None:
+        super().__init__("", replace(kit, cells=_Far(kit, member)))
+        self._host = Space(host)
+
+    async def _unpack(self, progress: Progress) -> None:
+        del progress
+
+    async def recover(self) -> Sequence[str]:
+        """The agent there takes up its cells by itself."""
+        homes = sorted(self._kit.sandboxes.iterdir())
+        return [home.name for home in homes if _process(home) is not None]
+
+    async def destroy(self, sandbox: str) -> None:
+        """Remove it; nothing of the veth is on this machine."""
+        await TinyEngine.destroy(self, sandbox)
 
 
 def running(sandboxes: Path) -> Sequence[Space]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from irons.client.models.audit import AuditFilters, AuditPage, HostFilters, HostTried, Totals
     from irons.client.models.changes import ChangeFilters, ChangesPage
     from irons.client.models.sandboxes import CreateOptions, NewTerms
-    from irons.client.models.server import ApiKey, ImageInfo, NewApiKey
+    from irons.client.models.server import ApiKey, FleetMember, ImageInfo, NewApiKey, NewMember
     from irons.settings.settings import Settings
     from irons_policy.event import Event
 
@@ -311,6 +311,28 @@ class Api(EgressCalls, QuestionCalls, SnapshotCalls):
     def revoke_key(self, key: str) -> None:
         """Revoke an API key by its id or label, as `keys` does."""
         self.call("DELETE", f"/keys/{segment(key)}", route=True)
+
+    def members(self) -> tuple[FleetMember, ...]:
+        """The members of the fleet; needs irons' own server, reached from its own machine."""
+        from irons.client.models.server import FleetMember
+
+        return tuple(map(FleetMember.of, rows_of(self.call("GET", "/fleet/members", route=True), "members")))
+
+    def add_member(self, name: str, address: str | None = None) -> NewMember:
+        """Make a token by which a machine joins the fleet, as `members` does.
+
+        Args:
+            name: The member's.
+            address: `HOST:PORT` at which it reaches the server; None is where the server listens.
+        """
+        from irons.client.models.server import NewMember
+
+        body = {"name": name} if address is None else {"name": name, "address": address}
+        return NewMember.of(self.call("POST", "/fleet/members", body, route=True, retry=False))
+
+    def remove_member(self, name: str) -> None:
+        """Remove a member of the fleet, as `members` does."""
+        self.call("DELETE", f"/fleet/members/{segment(name)}", route=True)
 
 
 def _on_the_wire(filters: dict[str, str]) -> dict[str, str]:

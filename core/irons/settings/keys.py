@@ -136,6 +136,14 @@ LOCAL_KEYS: dict[str, LocalKey] = {
     "incus_socket": LocalKey(
         str, "The unix socket of the Incus that --engine incus uses.", "/var/lib/incus/unix.socket"
     ),
+    "fleet_listen": LocalKey(
+        str,
+        "The address to which members of the fleet connect, HOST:PORT; read at the start.",
+        example="192.0.2.1:7443",
+    ),
+    "member_log": LocalKey(
+        int, "How many MiB of its audit log a member of a fleet keeps for a server that is away.", 1024
+    ),
     "hosts": LocalKey(
         dict, "Names that mean these addresses in sandboxes.", example={"registry.test": ["192.0.2.10"]}
     ),

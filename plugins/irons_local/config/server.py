@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from irons_policy.policy import Policy, PolicyError
 _log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+_PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}", re.ASCII)
+_PORTS = 65_536
 _LONGEST_HOLD = 60
 """Seconds that a connection waits for a person at most: most clients have given up by then."""
 
@@ -70,6 +73,7 @@ class ServerConfig:
         connections: what a sandbox may have at once; None leaves it to the gateway.
         synthetic_pool: the block of made-up addresses of sandboxes made from now on; None is the usual one.
         ask_hold: seconds that a connection waits for a person, in mode `ask`.
+        fleet_listen: where members of a fleet connect, `HOST:PORT`; None has no fleet.
     """
 
     host: str | None = None
@@ -84,6 +88,7 @@ class ServerConfig:
     connections: int | None = None
     synthetic_pool: str | None = None
     ask_hold: int = 4
+    fleet_listen: str | None = None
 
 
 def read_config(listening: Path, settings: Path) -> ServerConfig:
@@ -92,7 +97,7 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
     Args:
         listening: `server.json`.
         settings: the settings file, whose `[local]` may have `engine`, `keep_events`, `keep_days`, `keep_changes`,
-            `connections`, `ask_hold` and `gateway_workers`, which is for the keeper and only checked here.
+            `connections`, `ask_hold`, `fleet_listen` and `gateway_workers`, which is for the keeper and only checked here.
 
     Raises:
         ServerConfigError: one of them cannot be read, or holds what is invalid.
@@ -121,6 +126,11 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
             f"{settings}: local.{worker_count.SETTING} must be a number from 1 to {worker_count.MOST}, "
             f"not {local[worker_count.SETTING]!r}"
         )
+    fleet = local.get("fleet_listen")
+    if fleet is not None and not (
+        isinstance(fleet, str) and _PLACE.fullmatch(fleet) and int(fleet.rpartition(":")[2]) < _PORTS
+    ):
+        raise ServerConfigError(f"{settings}: local.fleet_listen must be HOST:PORT, not {fleet!r}")
     try:
         read_upstream(local)
         paths_of(local)
@@ -140,6 +150,7 @@ def read_config(listening: Path, settings: Path) -> ServerConfig:
         ssh_host=asked.get("ssh_host", _LOOPBACK),
         engine=str(local.get("engine") or "namespace"),
         synthetic_pool=pool,
+        fleet_listen=fleet,
         **kept,
     )
 

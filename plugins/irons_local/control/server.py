@@ -27,7 +27,7 @@ from irons_local.config.server import LocalTable, ServerConfig, ServerConfigErro
 from irons_local.control.api.app import KeyRequired, make_app
 from irons_local.control.api.plane import Plane
 from irons_local.control.audit.change_log import ChangeLog
-from irons_local.control.audit.ingest import Ingest
+from irons_local.control.audit.ingest import GatheredLogs, Ingest
 from irons_local.control.audit.log import Audit
 from irons_local.control.audit.retention import Retention
 from irons_local.control.audit.serving import Serving
@@ -52,7 +52,7 @@ from irons_local.control.store.database import TURN, Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
 from irons_local.engines.namespace.starter import Starter
-from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit
+from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit, Members
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
@@ -77,7 +77,7 @@ class Server:
         paths: where everything is; made already.
         config: its configuration.
         store: its database.
-        engines: makes the engines, given the cells to put machines in.
+        engines: makes the engines, given the cells to put machines in, and the members that have others.
         local: gives what of `[local]` may change at any time.
         instant: the clocks that deadlines go by.
     """
@@ -87,7 +87,7 @@ class Server:
         paths: Paths,
         config: ServerConfig,
         store: Store,
-        engines: Callable[[Cells], Mapping[str, Engine]],
+        engines: Callable[[Cells, Members | None], Mapping[str, Engine]],
         local: LocalTable,
         instant: Callable[[], Instant] = Instant.now,
     ) -> None:
@@ -97,9 +97,22 @@ class Server:
         self._listeners: list[Listener] = []
         kept = Retention(events=config.keep_events, days=config.keep_days)
         self._serving = Serving()
-        audit = Audit(
-            store, Ingest(paths.gateway / "audit", self._serving), kept, self._settle, self._followed
-        )
+        logs = GatheredLogs(Ingest(paths.gateway / "audit", self._serving), paths.fleet / "logs")
+        audit = Audit(store, logs, kept, self._settle, self._followed)
+        fleet = None
+        if config.fleet_listen is not None:
+            # TLS takes a while to import.
+            from irons_local.control.fleet.fleet import Fleet
+            from irons_local.fleet.token import split_address
+
+            fleet = Fleet(
+                store,
+                paths.fleet,
+                split_address(config.fleet_listen),
+                self._enforce_one,
+                self._gateway_is_new,
+                audit.poke,
+            )
         keeper = KeeperClient(on_peer=self._meet, on_moved=lambda cell, served: self._soon({cell: served}))
         gateways = Gateways(
             locate=self._locate,
@@ -111,8 +124,9 @@ class Server:
             serves=self._serving.serves,
             connections=config.connections,
             pool=config.synthetic_pool,
+            others=None if fleet is None else fleet.members,
         )
-        made = engines(keeper)
+        made = engines(keeper, None if fleet is None else fleet.members)
         self._hooks = HookFeed(audit.page, os.environ, partial(program, "irons_local.hooks"))
         doors = SshPorts(config.ssh_host)
         self._timed_rules = TimedRules(store, instant)
@@ -144,6 +158,7 @@ class Server:
             audit=audit,
             changes=ChangeLog(store, config.keep_changes),
             keys=KeyRing(store),
+            fleet=fleet,
         )
 
         desk = self.plane.questions
@@ -167,6 +182,8 @@ class Server:
             plane.doors.check()
             # Before anything is pushed: the ends of rules count by the clocks of this boot.
             await self._timed_rules.look()
+            if plane.fleet is not None:
+                await plane.fleet.members.load()
             await plane.lifecycle.reconcile()
             await plane.copies.sweep()
             self._spawn(plane.audit.run())
@@ -174,6 +191,8 @@ class Server:
             self._spawn(self._keep_reserve())
             self._spawn(self._count_layers())
             self._listen()
+            if plane.fleet is not None:
+                await plane.fleet.open()
             serving = [self._spawn(listener.run_until_told()) for listener in self._listeners]
             for each in serving:
                 each.add_done_callback(lambda _: self.stop())
@@ -209,6 +228,9 @@ class Server:
 
     def _listening(self) -> list[tuple[str, int]]:
         served = [listener.address for listener in self._listeners if listener.address is not None]
+        fleet = self.plane.fleet
+        if fleet is not None:
+            served += fleet.addresses
         return [*served, *self.plane.doors.listening()]
 
     def _meet(self, sock: socket.socket, worker: int, cells: Sequence[str]) -> None:
@@ -269,6 +291,9 @@ class Server:
     async def _gateway_is_new(self, cells: Collection[str]) -> None:
         await self._enforce(cells)
         self.plane.audit.poke()
+
+    async def _enforce_one(self, cell: str) -> None:
+        await self.plane.egress.enforce(cell)
 
     async def _enforce(self, cells: Collection[str] | None = None) -> None:
         """Bring the gateway up to date with what changed while no control plane ran, and the ports that are open.
@@ -335,6 +360,8 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await plane.doors.close_all()
+        if plane.fleet is not None:
+            await plane.fleet.close()
         await plane.gateways.close()
         plane.keeper.close()
 
@@ -370,13 +397,14 @@ async def _run(
     local = LocalTable(config_path(os.environ))
     starter = Starter()
 
-    def engines(cells: Cells) -> Mapping[str, Engine]:
+    def engines(cells: Cells, members: Members | None) -> Mapping[str, Engine]:
         kit = Kit(
             cells=cells,
             images=paths.images,
             sandboxes=paths.sandboxes,
             shown=lambda: _trusted(local.authorities()),
             starter=starter,
+            members=members,
         )
         return make_engines(kit, _brought())
 

@@ -56,7 +56,7 @@ def start(paths: Paths, environ: Mapping[str, str] | None) -> None:
             # It forks once more and the first process ends: the keeper is not a child of the caller.
             done = subprocess.run(
                 argv,
-                env=_environment(paths, os.environ if environ is None else environ),
+                env=environment(paths, os.environ if environ is None else environ),
                 cwd=paths.local,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ def _line(fd: int) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _environment(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
     """What the daemon inherits: no keys, tokens or agents of the person who happened to start it."""
     kept = {
         name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_FAMILIES)

@@ -54,6 +54,7 @@ from irons_local.ipc.messages import (
     Followed,
     Forget,
     FromControl,
+    HoldLog,
     Impact,
     Listeners,
     Missed,
@@ -363,6 +364,8 @@ class Service:
                 place = Place(canonical_host(host), port)
                 waited = found.asking.reply(place, "once" if said == "once" else "no", since)
                 return {"gone": True} if waited is None else {"waited": waited}
+            case HoldLog(full):
+                self._context.journal.full = full
             case ProbeHost():
                 raise AssertionError(asked)
         return {}

@@ -5,7 +5,7 @@ there. Keys are only ever added, with a default, and unknown ones are passed ove
 """
 
 # Annotations are read as data below, so they are not postponed.
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, TypedDict, TypeVar, cast
 
 from irons_local.ipc import fields, keeper_requests
@@ -204,6 +204,16 @@ class ProbeHost(NamedTuple):
     cell: _Cell | None = None
 
 
+class HoldLog(NamedTuple):
+    """The audit log holds as much as may wait for a server: what cannot be recorded is refused, as on a full disk.
+
+    Attributes:
+        full: False ends that.
+    """
+
+    full: Annotated[bool, fields.flag]
+
+
 class Watched(TypedDict):
     """How a cell is watched; see `WatchQuestions`."""
 
@@ -322,7 +332,7 @@ class Alive(NamedTuple):
 FromKeeper = Attach | Detach | Missed | Surrender | NewLink | Stats
 FromControl = (
     PutPolicy | Impact | CountLive | Forget | Listeners | ProbeHost | Stats
-    | WatchQuestions | ReplyQuestion | Followed
+    | WatchQuestions | ReplyQuestion | Followed | HoldLog
 )  # fmt: skip
 OfWorkers = NewWorker | Moved
 FromWorker = Grown | LostRecords | OpenQuestions
@@ -364,6 +374,7 @@ CONTROL_TO_WORKER: Final[Mapping[str, type[FromControl]]] = {
     "questions.watch": WatchQuestions,
     "questions.reply": ReplyQuestion,
     "audit.followed": Followed,
+    "log.hold": HoldLog,
 }
 WORKER_TO_CONTROL: Final[Mapping[str, type[FromWorker]]] = {
     "audit": Grown,
@@ -405,9 +416,12 @@ def _check_of(annotation: Any) -> Callable[[object], object]:
     return cast("Callable[[object], object]", found.__metadata__[0])
 
 
-_CHECKS: Mapping[type[Any], Mapping[str, Callable[[object], object]]] = {
-    kind: {name: _check_of(kind.__annotations__[name]) for name in kind._fields} for kind in _OPS
-}
+def checks_of(kinds: Iterable[type[Any]]) -> Mapping[type[Any], Mapping[str, Callable[[object], object]]]:
+    """The check of each field of some messages."""
+    return {kind: {name: _check_of(kind.__annotations__[name]) for name in kind._fields} for kind in kinds}
+
+
+_CHECKS = checks_of(_OPS)
 
 
 def read(table: Mapping[str, type[_M]], body: Body) -> _M:
@@ -421,11 +435,30 @@ def read(table: Mapping[str, type[_M]], body: Body) -> _M:
         UnknownMessageError: it is none of the table.
         BadMessageError: a field is missing or malformed.
     """
+    return cast("_M", read_by(table, _CHECKS, body))
+
+
+def read_by(
+    table: Mapping[str, type[Any]],
+    checked: Mapping[type[Any], Mapping[str, Callable[[object], object]]],
+    body: Body,
+) -> Any:
+    """Make a message of what arrived on a link whose messages are not those of this module.
+
+    Args:
+        table: the messages of the link, by `op`.
+        checked: what `checks_of` gave for them.
+        body: what arrived.
+
+    Raises:
+        UnknownMessageError: it is none of the table.
+        BadMessageError: a field is missing or malformed.
+    """
     op = body.get("op")
     kind: Any = table.get(op) if isinstance(op, str) else None
     if kind is None:
         raise UnknownMessageError(f"there is no operation {op!r}")
-    checks = _CHECKS[kind]
+    checks = checked[kind]
     missing = [name for name in checks if name not in body and name not in kind._field_defaults]
     if missing:
         raise BadMessageError(f"{op} lacks {', '.join(missing)}")
@@ -435,7 +468,7 @@ def read(table: Mapping[str, type[_M]], body: Body) -> _M:
         for name, check in checks.items()
         if name in body and not (body[name] is None and name in absent and absent[name] is None)
     }
-    return cast("_M", kind(**given))
+    return kind(**given)
 
 
 def call_of(message: AnyMessage) -> tuple[str, Body]:

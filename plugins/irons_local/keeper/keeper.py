@@ -51,6 +51,7 @@ _LOG_EVERY = 30.0
 _LOOK_EVERY = 0.05
 _BREATH = 0.5
 _GIVEN_UP_AFTER = 3
+MEMBER = "--member"
 _LOGGED = ("cell.make", "cell.drop")
 """Requests that are logged at every level, where one of the API led to them."""
 
@@ -328,9 +329,10 @@ def warm(paths: Paths, module: str, *flags: str) -> Plan:
     )
 
 
-def plans(paths: Paths) -> tuple[Plan, Plan]:
-    """How the gateway's warm process and the control plane are run."""
-    server = [*options(), "-m", "irons_local.control.server", STATE, str(paths.state)]
+def plans(paths: Paths, *, member: bool = False) -> tuple[Plan, Plan]:
+    """How the gateway's warm process and the control plane are run; on a member of a fleet its agent has that place."""
+    module = "irons_local.member.agent" if member else "irons_local.control.server"
+    server = [*options(), "-m", module, STATE, str(paths.state)]
     return (
         warm(paths, "irons_local.gateway", *options()),
         Plan("server", server, paths.local, paths.logs / "server.log", paths.local, paths.runtime),
@@ -341,7 +343,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run this user's keeper.
 
     Args:
-        arguments: `--state DIR`, by which the process can be found; `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
+        arguments: `--state DIR`, by which the process can be found; `--member` to have the agent of a fleet's member in place of a
+            control plane; `--foreground` to stay attached to the terminal; `--ready FD`, a descriptor that gets one line
             of JSON, `{"ok": {"pid"}}` once requests are taken, `{"another": text}` where a
             keeper is there already, or `{"error": text}`.
 
@@ -355,12 +358,17 @@ def main(arguments: Sequence[str]) -> int:
             os.chown(paths.gateway, GATEWAY_ID, GATEWAY_ID)
         if "--foreground" not in arguments:
             daemonize.detach(paths.logs / "keeper.log")
+        if MEMBER not in arguments and (paths.member / "identity").exists():
+            # A control plane would take in, and remove, the log that is the server's.
+            raise daemonize.DaemonizeError("this machine is a member of a fleet: use irons on its server")
         # After the last fork: the locks name this process.
         locks = daemonize.lock(paths)
         daemonize.prepare([*locks, ready])
         os.chdir(paths.local)
         workers = worker_count.wanted(Path(config_file(os.environ)))
-        keeper = Keeper(paths, listen(paths.keeper_socket), *plans(paths), workers=workers)
+        keeper = Keeper(
+            paths, listen(paths.keeper_socket), *plans(paths, member=MEMBER in arguments), workers=workers
+        )
     except daemonize.AnotherError as error:
         _tell(ready, {"another": f"{error}"})
         return 1

@@ -24,6 +24,9 @@ _VERBS = {
     "rule-ended": "ended",
     "key-made": "made API key",
     "key-revoked": "revoked API key",
+    "member-added": "made a token for member",
+    "member-joined": "joined as member",
+    "member-removed": "removed member",
     "access-added": "access for",
     "access-removed": "no access for",
 }

@@ -23,7 +23,7 @@ from irons_local.config.server import LocalTable, ServerConfig
 from irons_local.control.server import Server
 from irons_local.control.store.database import Store
 from irons_local.control.store.terms import Instant
-from irons_local.engines.protocol import Cells, Engine, KeptFiles, Look, Made, OnKept, Spec
+from irons_local.engines.protocol import Cells, Engine, KeptFiles, Look, Made, Members, OnKept, Spec
 from irons_local.errors import EngineError
 from irons_local.ipc.aio import AsyncLink
 from irons_local.ipc.framing import LinkError, Message
@@ -438,7 +438,7 @@ class Lab:
                 file.write(json.dumps({**line, **record}) + "\n")
         return path
 
-    def _engines(self, cells: Cells) -> Mapping[str, Engine]:
+    def _engines(self, cells: Cells, _members: Members | None) -> Mapping[str, Engine]:
         self.engine.cells = cells
         return {self.engine.name: self.engine}
 

@@ -53,7 +53,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "audit egress",
     ),
     "This machine": ("doctor", "local", "image"),
-    "Fleet": ("fleet",),
+    "Fleet": ("fleet", "member"),
     "Settings": ("help", "shell", "use", "config", "plugins", "schema", "completion"),
 }
 """Each section's commands in their order; a first word alone stands for all commands that begin with it and are not named."""

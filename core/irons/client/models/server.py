@@ -120,3 +120,65 @@ class NewApiKey(NamedTuple):
         """Read an answer of `POST /keys`."""
         made = ApiKey.of(answer)
         return cls(made.id, made.label, made.created_at, made.used_at, text_of(answer.get("key")), made.role)
+
+
+class FleetMember(NamedTuple):
+    """A member of the fleet.
+
+    Attributes:
+        name: Its name.
+        state: `connected`, `away`, `invited` (it has not joined yet), or `ahead` (it has policies that the server does not know).
+        version: Of irons; empty where it is not connected.
+        workers: Workers of its gateway; None where that is not known.
+        sandboxes: How many are on it.
+        revision: The last policy that was sent to it.
+        pending: How many sandboxes have another policy there than they should.
+        backlog: Bytes of its log that the server does not have; None where that is not known.
+        skew: Seconds that its clock is ahead; None where that is not known.
+    """
+
+    name: str
+    state: str
+    version: str = ""
+    workers: int | None = None
+    sandboxes: int = 0
+    revision: int = 0
+    pending: int = 0
+    backlog: int | None = None
+    skew: float | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> FleetMember:
+        """Read a row of `GET /fleet/members`."""
+        get = row.get
+        skew = get("skew")
+        return cls(
+            text_of(get("name")),
+            text_of(get("state")),
+            text_of(get("version")),
+            whole_of(get("workers")),
+            whole_of(get("sandboxes")) or 0,
+            whole_of(get("revision")) or 0,
+            whole_of(get("pending")) or 0,
+            whole_of(get("backlog")),
+            round(skew, 1) if isinstance(skew, int | float) else None,
+        )
+
+
+class NewMember(NamedTuple):
+    """A token for a member.
+
+    Attributes:
+        name: The member's.
+        address: Where it reaches the server.
+        token: By which it joins; no other answer has it.
+    """
+
+    name: str
+    address: str
+    token: str
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> NewMember:
+        """Read an answer of `POST /fleet/members`."""
+        return cls(text_of(answer.get("name")), text_of(answer.get("address")), text_of(answer.get("token")))

@@ -18,7 +18,16 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irons.version import __version__
-from irons_local.control.api import access, audit, changes, egress, questions, sandboxes, snapshots, system
+from irons_local.control.api import (
+    access,
+    audit,
+    changes,
+    egress,
+    questions,
+    sandboxes,
+    snapshots,
+    system,
+)
 from irons_local.control.api.openapi import describe
 from irons_local.control.api.plane import Plane
 from irons_local.control.api.roles import RoleGate, caller_of, check_table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from irons_local import times
 from irons_local.config.server import ServerConfig
@@ -23,6 +24,9 @@ from irons_local.control.store.database import Store
 from irons_local.control.store.keyring import KeyRing
 from irons_local.engines.protocol import Engine
 from irons_local.paths import Paths
+
+if TYPE_CHECKING:
+    from irons_local.control.fleet.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Plane:
         audit: events.
         changes: the change log.
         keys: who may come over TCP.
+        fleet: the members of the fleet; None where the server has none.
         began: when it started, microseconds since 1970.
         tally: counts of the audit log for `GET /metrics`.
     """
@@ -66,5 +71,6 @@ class Plane:
     audit: Audit
     changes: ChangeLog
     keys: KeyRing
+    fleet: Fleet | None = None
     began: int = field(default_factory=times.now)
     tally: EventTally = field(default_factory=EventTally)

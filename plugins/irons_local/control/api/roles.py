@@ -170,6 +170,9 @@ ACCESS: Final[Mapping[str, Access]] = {
     "GET /keys": _NONE,
     "POST /keys": _NONE,
     "DELETE /keys/{id}": _NONE,
+    "GET /fleet/members": _NONE,
+    "POST /fleet/members": _NONE,
+    "DELETE /fleet/members/{name}": _NONE,
 }
 """What the roles below `admin` may do, for each route by its method and path."""
 

@@ -297,7 +297,11 @@ async def ssh_of_sandbox(call: ApiCall) -> Mapping[str, Any]:
 def _is_here(plane: Plane, sandbox: StoredSandbox) -> bool:
     """Whether the cell of a sandbox is on this machine, so that its user can connect there by the keeper."""
     engine = plane.engines.get(sandbox.engine)
-    return not (isinstance(engine, Spread) and engine.member_of(sandbox.id))
+    fleet = plane.fleet
+    return not (
+        (isinstance(engine, Spread) and engine.member_of(sandbox.id))
+        or (fleet is not None and fleet.members.member_of(sandbox.id))
+    )
 
 
 def _memory(facts: Mapping[str, str]) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""What the server is and how it is, its keys, and its own description."""
+"""What the server is and how it is, its keys, the members of its fleet, and its own description."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irons.version import __version__
 from irons.wire_values import KEY_ROLES
@@ -21,6 +21,9 @@ from irons_local.control.store import keys, sandboxes
 from irons_local.control.store.keys import StoredKey
 from irons_local.errors import CellError
 from irons_local.images.catalog import Images
+
+if TYPE_CHECKING:
+    from irons_local.control.fleet.fleet import Fleet
 
 EXTENSIONS = (
     "rules",
@@ -57,6 +60,24 @@ END_NOTICES = "end-notices"
 """The extension of a control plane whose engines all write to open terminals before the end of a `ttl`."""
 _TEXT: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}
+_NAME = "^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
+_MEMBER: Schema = {
+    "type": "object",
+    "description": "One member: `invited` has not joined yet, `ahead` has policies that this server does not know; `pending` sandboxes have another policy there than they should; `backlog` bytes of its "
+    "log are not here; `skew` is how many seconds its clock is ahead.",
+    "properties": {
+        "name": _TEXT,
+        "state": {"type": "string", "enum": ["connected", "away", "invited", "ahead"]},
+        "version": _TEXT,
+        "sandboxes": _INTEGER,
+        "workers": _INTEGER,
+        "revision": _INTEGER,
+        "pending": _INTEGER,
+        "backlog": _INTEGER,
+        "skew": {"type": "number"},
+    },
+    "required": ["name", "state", "sandboxes", "revision", "pending"],
+}
 _WORKER: Schema = {
     "type": "object",
     "description": "One worker of the gateway; `error` alone where it does not answer.",
@@ -193,6 +214,32 @@ async def list_images(call: ApiCall) -> Mapping[str, Any]:
     }
 
 
+def _fleet(call: ApiCall) -> Fleet:
+    if call.plane.fleet is None:
+        raise conflict(
+            "this server has no fleet: members have nowhere to connect",
+            "set [local] fleet_listen to HOST:PORT, then run irons local down and irons local up",
+        )
+    return call.plane.fleet
+
+
+async def list_members(call: ApiCall) -> Mapping[str, Any]:
+    """GET /fleet/members."""
+    return {"members": await _fleet(call).status()}
+
+
+async def add_member(call: ApiCall) -> ApiAnswer:
+    """POST /fleet/members."""
+    token = await _fleet(call).add(call.body["name"], call.body.get("address"))
+    return ApiAnswer(201, {"name": token.name, "address": token.address, "token": token.text()})
+
+
+async def remove_member(call: ApiCall) -> Mapping[str, Any]:
+    """DELETE /fleet/members/{name}."""
+    await _fleet(call).remove(call.path["name"])
+    return {}
+
+
 ROUTES = (
     ApiRoute(
         "GET",
@@ -272,6 +319,38 @@ ROUTES = (
         "/keys/{id}",
         revoke_key,
         "Revoke an API key, by its id or label.",
+        {"type": "object"},
+        fails=(403, 404, 409),
+        owner_only=True,
+    ),
+    ApiRoute(
+        "GET",
+        "/fleet/members",
+        list_members,
+        "How each member of the fleet is.",
+        {"type": "object", "properties": {"members": {"type": "array", "items": _MEMBER}}},
+        fails=(403, 409),
+        owner_only=True,
+    ),
+    ApiRoute(
+        "POST",
+        "/fleet/members",
+        add_member,
+        "Make a token by which one machine joins the fleet under a name, once, within 10 minutes; it is shown in this answer and never again.",
+        {"type": "object", "properties": {"name": _TEXT, "address": _TEXT, "token": _TEXT}},
+        body=record(
+            {"name": text(63, pattern=_NAME), "address": optional(text(300, minLength=3))}, required=("name",)
+        ),
+        status=201,
+        leads_to={"remove_member": "name"},
+        fails=(403, 409, 413),
+        owner_only=True,
+    ),
+    ApiRoute(
+        "DELETE",
+        "/fleet/members/{name}",
+        remove_member,
+        "Remove a member: its certificate is worthless and its connections are cut, at once.",
         {"type": "object"},
         fails=(403, 404, 409),
         owner_only=True,

@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from irons_local.control.audit.intake import RunIntake
 from irons_local.control.audit.pauses import Pauses
-from irons_local.control.audit.serving import Serving
 from irons_local.control.audit.summing import Domains
+from irons_local.control.store import members
 from irons_policy.event import LARGEST
 
 CHUNK = 1024 * 1024
 """Bytes of one log that are taken in by one transaction."""
+PIECES = 2
+"""Logs of a member of which something is taken in by one transaction."""
 COUNTS = 4 * 1024 * 1024
 """Bytes of the counts next to a log that are read at most."""
 
@@ -50,6 +52,7 @@ class IngestResult(NamedTuple):
         finished: some log was taken in to its end.
         asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
         changed: events that readers may have seen before and that are not as they were, with the subject of each.
+        read: something was read.
     """
 
     shown: int
@@ -57,6 +60,15 @@ class IngestResult(NamedTuple):
     finished: bool
     asked: frozenset[tuple[str, int]] = frozenset()
     changed: tuple[tuple[int, int], ...] = ()
+    read: bool = False
+
+
+class Believing(Protocol):
+    """Knows which worker may write of which cell."""
+
+    def owns(self, connection: sqlite3.Connection, cell: str, worker: int, /) -> bool | None:
+        """Whether a worker may; None where that has to be asked first."""
+        ...
 
 
 class Ingest:
@@ -66,10 +78,20 @@ class Ingest:
         directory: where the logs are; it need not exist yet.
         serving: knows which worker may write of which cell; without it every log is believed.
         pauses: of the thread that takes logs in.
+        member: the member of the fleet whose logs these are copies of; empty for the logs of this machine. A copy is
+            over where there is `RUN.over`, and not where no one has a lock on it.
     """
 
-    def __init__(self, directory: Path, serving: Serving | None = None, pauses: Pauses | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        serving: Believing | None = None,
+        pauses: Pauses | None = None,
+        member: str = "",
+    ) -> None:
         self._directory = directory
+        self._prefix = f"{member}/" if member else ""
+        self._first = ""
         self._serving = serving
         self._pauses = pauses or Pauses()
         self._reported: set[str] = set()
@@ -79,18 +101,25 @@ class Ingest:
         """Take in what the logs have new, up to `CHUNK` bytes of each."""
         self._pauses.begin()
         known = {
-            row["run"]: _Known(row["offset"], row["seq"], bool(row["finished"]))
+            run: _Known(row["offset"], row["seq"], bool(row["finished"]))
             for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
+            if (run := self._own(row["run"])) is not None
         }
-        shown, more, finished = 0, False, False
+        shown, more, finished, pieces = 0, False, False, 0
         asked: set[tuple[str, int]] = set()
         changed: list[tuple[int, int]] = []
-        for run in sorted({*self._runs(), *known}):
+        for run in self._in_turns(sorted({*self._runs(), *known})):
             at = known.get(run, _Known(0, 0, finished=False))
             if at.finished:
                 finished = True
                 continue
+            if self._prefix and pieces >= PIECES:
+                # The rest has its turn in the next transaction.
+                self._first = run
+                more = True
+                break
             taken = self._take(connection, run, at)
+            pieces += taken.read
             shown += taken.shown
             more = more or taken.more
             finished = finished or taken.finished
@@ -98,25 +127,33 @@ class Ingest:
             changed += taken.changed
         return IngestResult(shown, more, finished, frozenset(asked), tuple(changed))
 
+    def _in_turns(self, runs: list[str]) -> list[str]:
+        """The runs, from the one on that was left out last."""
+        first = next((index for index, run in enumerate(runs) if run >= self._first), 0)
+        return runs[first:] + runs[:first]
+
     def sweep(self, connection: sqlite3.Connection) -> None:
         """Remove the logs that were taken in to their end; the transaction that recorded this has ended."""
         for row in connection.execute("SELECT run FROM runs WHERE finished = 1").fetchall():
+            run = self._own(row["run"])
+            if run is None or (self._prefix and not self._path(run, "over").exists()):
+                continue
             # Without its log the counts are nothing, so they go first.
-            self._counts(row["run"]).unlink(missing_ok=True)
-            self._path(row["run"]).unlink(missing_ok=True)
+            self._path(run, "counts").unlink(missing_ok=True)
+            self._path(run).unlink(missing_ok=True)
             connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
 
     def _take(self, connection: sqlite3.Connection, run: str, at: _Known) -> IngestResult:
-        data, over = _read(self._path(run), at.offset)
+        data, over = _read(self._path(run), at.offset, self._over(run) if self._prefix else None)
         # A piece without any line end is not a record: it is passed over.
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         if not whole and not over:
             return IngestResult(0, more=False, finished=False)
         taking = RunIntake(
             connection,
-            run,
+            f"{self._prefix}{run}",
             at.seq,
-            partial(_counted, self._counts(run)),
+            partial(_counted, self._path(run, "counts")),
             self._domains,
             self._report,
             self._pauses,
@@ -139,9 +176,11 @@ class Ingest:
         connection.execute(
             "INSERT INTO runs (run, offset, seq, finished) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (run) DO UPDATE SET offset = excluded.offset, seq = excluded.seq, finished = excluded.finished",
-            (run, at.offset + whole, taking.seq, taking.ended),
+            (f"{self._prefix}{run}", at.offset + whole, taking.seq, taking.ended),
         )
-        return IngestResult(shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()))
+        return IngestResult(
+            shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()), read=True
+        )
 
     def _believed(
         self, connection: sqlite3.Connection, run: str, record: dict[str, Any], asked: set[tuple[str, int]]
@@ -174,23 +213,98 @@ class Ingest:
         found = (name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
         return sorted(run for run in found if _RUN.fullmatch(run))
 
-    def _path(self, run: str) -> Path:
-        return self._directory / f"{run}.jsonl"
+    def _own(self, run: str) -> str | None:
+        """The name of one of these runs in the directory, by its name in the store; None for another's."""
+        if not self._prefix:
+            return None if "/" in run else run
+        return run.removeprefix(self._prefix) if run.startswith(self._prefix) else None
 
-    def _counts(self, run: str) -> Path:
-        return self._directory / f"{run}.counts"
+    def _over(self, run: str) -> bool:
+        return self._path(run, "over").exists()
+
+    def _path(self, run: str, kind: str = "jsonl") -> Path:
+        return self._directory / f"{run}.{kind}"
 
 
-def _read(path: Path, offset: int) -> tuple[bytes, bool]:
+class MemberServing:
+    """Which cells a member may write of: those that are, or were, on it; see `Believing`."""
+
+    def __init__(self, member: str) -> None:
+        self._member = member
+        self._known: set[str] = set()
+
+    def owns(self, connection: sqlite3.Connection, cell: str, _worker: int, /) -> bool | None:
+        """Whether it may."""
+        if cell in self._known:
+            return True
+        found = members.was_on(connection, cell, self._member)
+        if found:
+            self._known.add(cell)
+        return found
+
+
+class GatheredLogs:
+    """Takes all logs in, as `Ingest` does those of one directory.
+
+    Args:
+        own: takes in those of this machine.
+        fleet: has a directory for each member of whose logs there are copies; it need not exist.
+    """
+
+    def __init__(self, own: Ingest, fleet: Path) -> None:
+        self._own = own
+        self._fleet = fleet
+        self._members: dict[str, Ingest] = {}
+        self._turn = -1
+        self._finished = False
+
+    def take(self, connection: sqlite3.Connection) -> IngestResult:
+        """Take in what the logs have new, a piece of each."""
+        own, *others = self._all()
+        # One member for each transaction, so that none of them holds up the others, or a change of rules.
+        self._turn = self._turn + 1 if self._turn + 1 < len(others) else 0
+        found = [each.take(connection) for each in (own, *others[self._turn : self._turn + 1])]
+        self._finished = self._finished or any(each.finished for each in found)
+        return IngestResult(
+            sum(each.shown for each in found),
+            any(each.more for each in found) or self._turn + 1 < len(others),
+            self._finished,
+            frozenset().union(*(each.asked for each in found)),
+            tuple(change for each in found for change in each.changed),
+        )
+
+    def sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove the logs that were taken in to their end."""
+        self._finished = False
+        for each in self._all():
+            each.sweep(connection)
+
+    def _all(self) -> list[Ingest]:
+        try:
+            names = sorted(os.listdir(self._fleet))  # noqa: PTH208 (names are what is wanted)
+        except (FileNotFoundError, NotADirectoryError):
+            return [self._own]
+        for name in names:
+            if name not in self._members:
+                self._members[name] = Ingest(self._fleet / name, MemberServing(name), member=name)
+        return [self._own, *(self._members[name] for name in names)]
+
+
+def _read(path: Path, offset: int, ended: bool | None = None) -> tuple[bytes, bool]:
     """The next bytes of a log, and whether no one will write any more.
 
     Only a plain file is read, since the directory may belong to the gateway's own user. Its writer holds an
     exclusive flock(2) on it from its first record on, which the kernel lets go of when the writer dies.
+
+    Args:
+        path: the log.
+        offset: where to begin.
+        ended: whether it is over, where that is known otherwise.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        return b"", True
+        return b"", ended is not False
     except OSError:
         return b"", False
     try:
@@ -198,7 +312,9 @@ def _read(path: Path, offset: int) -> tuple[bytes, bool]:
         if not stat.S_ISREG(found.st_mode):
             return b"", False
         # Asked before reading: what a writer wrote before it went is then surely read.
-        over = _let_go(fd) and (found.st_size > 0 or time.time() - found.st_mtime > _STILLBORN)
+        over = ended
+        if over is None:
+            over = _let_go(fd) and (found.st_size > 0 or time.time() - found.st_mtime > _STILLBORN)
         return os.pread(fd, CHUNK, offset), over
     finally:
         os.close(fd)

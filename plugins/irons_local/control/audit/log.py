@@ -15,7 +15,7 @@ from irons_local.control.audit import events, hosts_tried, retention
 from irons_local.control.audit.changes import Changes
 from irons_local.control.audit.events import Page, Query
 from irons_local.control.audit.hosts_tried import HostQuery
-from irons_local.control.audit.ingest import Ingest, IngestResult
+from irons_local.control.audit.ingest import GatheredLogs, Ingest, IngestResult
 from irons_local.control.audit.retention import Retention
 from irons_local.control.store.database import Store, StoreError
 
@@ -69,7 +69,7 @@ class Audit:
     def __init__(
         self,
         store: Store,
-        ingest: Ingest,
+        ingest: Ingest | GatheredLogs,
         kept: Retention,
         settle: Callable[[Collection[tuple[str, int]]], Awaitable[bool]] | None = None,
         followed: Callable[[float], None] = lambda _lease: None,

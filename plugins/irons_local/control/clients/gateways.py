@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from irons_local import times
 from irons_local.control.clients.gateway import GatewayClient
@@ -25,6 +25,7 @@ from irons_local.ipc.messages import (
     Followed,
     Forget,
     FromControl,
+    HoldLog,
     Impact,
     Listeners,
     OpenQuestions,
@@ -46,6 +47,18 @@ _SPARE_WITHIN = 2.0
 
 
 _GONE: Final[dict[str, Any]] = {"gone": True}
+
+
+class OtherMachines(Protocol):
+    """What cells may be on besides this machine."""
+
+    def elsewhere(self, cell: str) -> Callable[[FromControl], Awaitable[dict[str, Any]]] | None:
+        """What asks the worker of a cell on another machine; None for one of this. It raises `HttpError` where it can't."""
+        ...
+
+    def settings(self, listeners: Sequence[tuple[str, int]], upstream: Mapping[str, Any] | None) -> None:
+        """What `Gateways.listeners` says to each worker of this machine."""
+        ...
 
 
 class CellPlace(NamedTuple):
@@ -75,6 +88,7 @@ class Gateways:
         on_lost: awaited with the number of a worker whose link has ended and had no other in its place for a while.
         connections: what each sandbox may have at once; None leaves it to the gateway.
         pool: the block of made-up addresses of sandboxes made from now on; None leaves it to the gateway.
+        others: the machines that cells may be on besides this one.
 
     Attributes:
         restarts: how often each worker was replaced by another process.
@@ -93,13 +107,16 @@ class Gateways:
         on_questions: Callable[[OpenQuestions], None] = lambda _asked: None,
         connections: int | None = None,
         pool: str | None = None,
+        others: OtherMachines | None = None,
     ) -> None:
+        self._others = others
         self._locate, self._release = locate, release
         self._on_audit, self._on_connect, self._on_lost = on_audit, on_connect, on_lost
         self._limits: AboutSandbox = {} if connections is None else {"connections": connections}
         self._pool = pool
         self._serves = serves
         self._on_questions = on_questions
+        self._held = False
         self._unrecorded: dict[int, Mapping[str, int]] = {}
         # Which worker asks about a cell: while it does, no one else can take the answer.
         self._askers: dict[str, int] = {}
@@ -142,6 +159,8 @@ class Gateways:
         left = self._followed - asyncio.get_running_loop().time()
         if left > 0:
             peer.tell(Followed(left))
+        if self._held:
+            peer.tell(HoldLog(full=True))
         self._news.set()
         self._spawn(self._greet(cells))
 
@@ -171,6 +190,14 @@ class Gateways:
             if peer.connected:
                 peer.tell(Followed(lease))
 
+    def hold_log(self, full: bool) -> None:
+        """Tell each worker, and those that come, whether as much is logged as may be."""
+        if full != self._held:
+            self._held = full
+            for peer in self._peers.values():
+                if peer.connected:
+                    peer.tell(HoldLog(full))
+
     async def reply(self, cell: str, host: str, port: int, reply: str, since: int) -> int | None:
         """Give an answer that is not a rule, to the question that was asked at `since`.
 
@@ -188,7 +215,7 @@ class Gateways:
         until = loop.time() + _WITHIN
         answer = await self._of_asker(cell, asked)
         if answer.get("gone"):
-            answer = await self._of_cell(cell, asked, within=until - loop.time())
+            answer = await self.of_cell(cell, asked, within=until - loop.time())
         if answer.get("gone"):
             return None
         waited = answer.get("waited")
@@ -223,7 +250,7 @@ class Gateways:
             HttpError: it was not confirmed in time.
         """
         sandbox: AboutSandbox = {"id": cell, "name": name, **self._limits}
-        answer = await self._of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True, within=within)
+        answer = await self.of_cell(cell, PutPolicy(cell, policy, sandbox), spare=True, within=within)
         self.confirmed_at = times.now()
         return _count(answer)
 
@@ -233,12 +260,12 @@ class Gateways:
         Raises:
             HttpError: the cell's worker did not answer in time.
         """
-        return _count(await self._of_cell(cell, Impact(cell, policy)))
+        return _count(await self.of_cell(cell, Impact(cell, policy)))
 
     async def live(self, cell: str) -> int | None:
         """How many live connections a cell has; None where its worker can't tell."""
         try:
-            count = (await self._of_cell(cell, CountLive(cell))).get("live")
+            count = (await self.of_cell(cell, CountLive(cell))).get("live")
         except HttpError:
             return None
         return count if isinstance(count, int) else None
@@ -259,7 +286,7 @@ class Gateways:
         """
         asked = ProbeHost(policy, host, port, cell)
         if cell is not None:
-            return await self._of_cell(cell, asked)
+            return await self.of_cell(cell, asked)
         for peer in [peer for _, peer in sorted(self._peers.items()) if peer.connected]:
             with contextlib.suppress(LinkClosedError, TimeoutError):
                 async with asyncio.timeout(_WITHIN):
@@ -272,7 +299,7 @@ class Gateways:
         Raises:
             HttpError: it was not confirmed in time.
         """
-        await self._of_cell(cell, Forget(cell), spare=True)
+        await self.of_cell(cell, Forget(cell), spare=True)
         await self._release(cell)
 
     async def listeners(
@@ -287,6 +314,8 @@ class Gateways:
         for number, peer in sorted(self._peers.items()):
             if peer.connected:
                 self._tell(number, peer)
+        if self._others is not None:
+            self._others.settings(listening, upstream)
 
     async def stats(self, within: float = 10.0) -> dict[int, dict[str, Any]]:
         """What each worker reports; an `error` for one that does not answer in time."""
@@ -315,14 +344,27 @@ class Gateways:
         except TimeoutError:
             raise unready("the gateway does not answer; see `irons local status`") from None
 
-    async def _of_cell(
+    async def of_cell(
         self, cell: str, asked: FromControl, *, spare: bool = False, within: float | None = None
     ) -> dict[str, Any]:
-        """Ask the worker of a cell; every request may be repeated, so one that dies with its worker goes to the next."""
+        """Ask the worker of a cell; every request may be repeated, so one that dies with its worker goes to the next.
+
+        Args:
+            cell: the cell.
+            asked: what is asked.
+            spare: another worker may lay it where the next one of the cell begins, should that be dead.
+            within: seconds for an answer.
+
+        Raises:
+            HttpError: no worker answered in time, or it refused.
+        """
         loop = asyncio.get_running_loop()
         dead: float | None = None
+        remote = None if self._others is None else self._others.elsewhere(cell)
         try:
             async with asyncio.timeout(_WITHIN if within is None else within):
+                if remote is not None:
+                    return await remote(asked)
                 while True:
                     self._news.clear()
                     # Looked up before the keeper is asked: should the worker die after that, the link ends with it, and the

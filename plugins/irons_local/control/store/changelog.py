@@ -51,6 +51,9 @@ class What(StrEnum):
     RESTORED = "sandbox-restored"
     ANSWERED = "question-answered"
     QUESTION_ENDED = "question-ended"
+    MEMBER_ADDED = "member-added"
+    MEMBER_JOINED = "member-joined"
+    MEMBER_REMOVED = "member-removed"
 
 
 class Origin(NamedTuple):

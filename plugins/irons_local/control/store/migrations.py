@@ -295,6 +295,27 @@ _MEMBER = """
 ALTER TABLE sandboxes ADD COLUMN member TEXT NOT NULL DEFAULT '';
 """
 
+_MEMBERS = """
+-- Members of the fleet. `token` is the hash of a token's secret; `revision` counts the policies that were pushed there, of one `epoch`.
+CREATE TABLE members (
+  name TEXT PRIMARY KEY,
+  fingerprint TEXT NOT NULL DEFAULT '',
+  epoch TEXT NOT NULL,
+  revision INTEGER NOT NULL DEFAULT 0,
+  token TEXT NOT NULL DEFAULT '',
+  token_until INTEGER NOT NULL DEFAULT 0,
+  added_at INTEGER NOT NULL,
+  joined_at INTEGER
+) STRICT;
+-- Which cells are, or were, on which member: what another member's log says of a cell is not believed.
+CREATE TABLE member_cells (
+  cell TEXT NOT NULL,
+  member TEXT NOT NULL,
+  current INTEGER NOT NULL,
+  PRIMARY KEY (cell, member)
+) STRICT, WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _CAUSES,
@@ -315,5 +336,6 @@ MIGRATIONS: tuple[str, ...] = (
     _OWNERS,
     _CREATORS,
     _MEMBER,
+    _MEMBERS,
 )
 """Step N (counted from 1) leads from version N-1 to version N; `PRAGMA user_version` holds the version."""

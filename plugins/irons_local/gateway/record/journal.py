@@ -195,6 +195,10 @@ class Journal:
         wrote: called after each record with the run's name, and whether it is of a refusal.
         worker: number of this worker.
         rotate: size in bytes after which a new run begins.
+
+    Attributes:
+        lost: records of ends that could not be written.
+        full: nothing is recorded now but how attempts end: what is written waits for a server, and is as much as may.
     """
 
     def __init__(
@@ -206,6 +210,7 @@ class Journal:
     ) -> None:
         directory.mkdir(mode=0o750, exist_ok=True)
         self.lost = 0
+        self.full = False
         self._directory = directory
         self._wrote = wrote
         self._worker = worker
@@ -259,6 +264,8 @@ class Journal:
         Raises:
             JournalError: it could not be written.
         """
+        if self.full and kind != "close":
+            raise JournalError("the audit log cannot be written: too much of it waits for the server")
         run.write(kind, about, fields)
         self._wrote(run.name, kind in _REFUSALS or fields.get("allowed") is False)
 

@@ -1,0 +1,198 @@
+"""Where members connect: mutual TLS, a name that comes from the certificate alone, and tokens for machines that join."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+
+from irons.version import __version__
+from irons_local.control.fleet.members import FleetMembers
+from irons_local.control.fleet.streams import lead
+from irons_local.control.store import members
+from irons_local.control.store.database import Store, StoreError
+from irons_local.control.store.members import StoredMember
+from irons_local.fleet.certificates import CertificateError, FleetAuthority, common_name_of, fingerprint_of
+from irons_local.fleet.link import MemberLink, receive, send, server_context
+from irons_local.fleet.messages import OPENING, PROTOCOL, CellStream, Join, MemberHello, read
+from irons_local.fleet.token import hash_of
+from irons_local.ipc.fields import BadMessageError
+from irons_local.ipc.framing import Body, LinkError, RequestError
+
+_log = logging.getLogger(__name__)
+_OPENING_WITHIN = 60.0
+_STRANGERS = 32
+"""Connections without a certificate at the same time."""
+_SHORT = 64 * 1024
+_MOST = 2 * 1024 * 1024
+"""Bytes of a member's message: a piece of a log has 256 KiB, of which each may take two, and be written in six."""
+_WORKING = 8
+
+
+class FleetListener:
+    """Serves members on one TCP port.
+
+    Args:
+        members: who is connected.
+        store: the database.
+        authority: issues certificates.
+    """
+
+    def __init__(self, members: FleetMembers, store: Store, authority: FleetAuthority) -> None:
+        self._members, self._store, self._authority = members, store, authority
+        self._server: asyncio.Server | None = None
+        self._strangers = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens."""
+        found = () if self._server is None else self._server.sockets
+        return [(str(host), int(port)) for host, port, *_ in (sock.getsockname() for sock in found)]
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        context = server_context(
+            self._authority.server_certificate, self._authority.server_key, self._authority.ca
+        )
+        self._server = await asyncio.start_server(
+            self._accept, host, port, ssl=context, ssl_handshake_timeout=_OPENING_WITHIN
+        )
+
+    async def close(self) -> None:
+        """Listen no more, and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            await self._serve(reader, writer)
+        except LinkError as error:
+            _log.debug("a connection of the fleet ended: %s", error)
+        except StoreError as error:
+            _log.warning("a member could not be served: %s", error)
+        finally:
+            with contextlib.suppress(OSError, RuntimeError):
+                writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True)
+        if der is None:
+            await self._meet_stranger(reader, writer)
+            return
+        member = await self._known(der)
+        if member is None:
+            await _refuse(
+                writer, "unknown", "this member was removed, or has joined again; join by a new token"
+            )
+            return
+        body = await receive(reader, _MOST, _OPENING_WITHIN)
+        try:
+            opening = read(OPENING, body)
+        except BadMessageError as error:
+            await _refuse(writer, "input", str(error))
+            return
+        match opening:
+            case MemberHello():
+                await self._link(member, opening, reader, writer)
+            case CellStream(name):
+                far = self._members.streams.brought(member.name, name)
+                if far is None:
+                    await _refuse(writer, "unknown", "there is no such stream")
+                    return
+                with self._members.carrying(member.name, writer):
+                    await send(writer, {"ok": {}})
+                    await lead(far, reader, writer)
+            case _:
+                await _refuse(writer, "state", "this machine has joined already")
+
+    async def _known(self, der: bytes) -> StoredMember | None:
+        """The member whose certificate this is. Its authority was checked by TLS; that it is the one which is valid now, here."""
+        name = common_name_of(der)
+        found = await self._store.read(lambda connection: members.get(connection, name))
+        return found if found is not None and found.fingerprint == fingerprint_of(der) else None
+
+    async def _link(
+        self,
+        member: StoredMember,
+        hello: MemberHello,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if hello.protocol != PROTOCOL:
+            await _refuse(
+                writer,
+                "version",
+                f"irons {hello.version[:40]} of the member and irons {__version__} of the server do not work together; "
+                "install the same version",
+            )
+            return
+        await send(
+            writer,
+            {
+                "ok": {
+                    "version": __version__,
+                    "protocol": PROTOCOL,
+                    "name": member.name,
+                    "epoch": member.epoch,
+                }
+            },
+        )
+
+        async def hear(body: Body) -> Body:
+            return await self._members.hear(member.name, body)
+
+        link = MemberLink(reader, writer, hear, most=_MOST, working=_WORKING, always=("beat",))
+        await self._members.meet(member, link, hello)
+
+    async def _meet_stranger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._strangers >= _STRANGERS:
+            return
+        self._strangers += 1
+        try:
+            body = await receive(reader, _SHORT, _OPENING_WITHIN)
+            joining = read(OPENING, body)
+            if not isinstance(joining, Join):
+                raise RequestError("certificate", "a certificate is needed: let this machine join first")
+            await send(writer, {"ok": await self._join(joining)})
+        except BadMessageError as error:
+            await _refuse(writer, "input", str(error))
+        except RequestError as error:
+            await _refuse(writer, error.code, error.message)
+        finally:
+            self._strangers -= 1
+
+    async def _join(self, joining: Join) -> Body:
+        # First, so that a token is used up by whatever comes with it.
+        token = hash_of(joining.secret)
+        if not await self._store.write(lambda connection: members.spend(connection, joining.name, token)):
+            raise RequestError(
+                "token", "the token is not valid: used, over, or of another server; make a new one"
+            )
+        try:
+            issued = self._authority.issue(joining.request, joining.name)
+        except CertificateError as error:
+            raise RequestError("input", str(error)) from error
+        name, fingerprint = joining.name, issued.fingerprint
+        if not await self._store.write(lambda connection: members.join(connection, name, fingerprint)):
+            raise RequestError("token", f"the member {name} was removed")
+        self._members.part(name)
+        _log.info("the member %s has joined (irons %s)", name, joining.version[:40])
+        return {"certificate": issued.pem, "ca": self._authority.ca.read_text()}
+
+
+async def _refuse(writer: asyncio.StreamWriter, code: str, message: str) -> None:
+    await send(writer, {"error": {"code": code, "message": message}})
