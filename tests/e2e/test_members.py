@@ -207,7 +207,7 @@ def allowed(owner: Person, since: int = 0) -> list[dict[str, Any]]:
 def test_a_sandbox_on_a_member_is_judged_there(owner: Person, joined: Member, box: Space, lab: Lab) -> None:
     """SSH goes by the server, only what is allowed arrives, each connection is once in the server's log, and a new rule is active when its command ends."""
     done = owner.inside("faraway", f"curl -sS http://{WEB}/first; curl -sS -m 100 http://{EVIL}/never")
-    assert "evil.example.test" in done.stderr
+    assert "irons egress allow evil.example.test" in done.stdout
     assert len(lab.arrived(line="GET /first HTTP/1.1")) == 1
     assert not lab.arrived(line="GET /never HTTP/1.1")
     eventually(lambda: allowed(owner) and refused(owner, EVIL), what="both in the log")

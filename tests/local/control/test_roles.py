@@ -90,6 +90,9 @@ TABLE: Mapping[str, Line] = {
     "GET /keys": Line(False, False),
     "POST /keys": Line(False, False, {"label": "minted", "role": "admin"}),
     "DELETE /keys/{id}": Line(False, False),
+    "GET /fleet/members": Line(False, False),
+    "POST /fleet/members": Line(False, False, {"name": "n2"}),
+    "DELETE /fleet/members/{name}": Line(False, False),
     "POST /sandboxes": Line(False, True, {"name": "new", "public_key": KEY}),
     "DELETE /snapshots/{snapshot}": Line(False, True),
     "POST /sandboxes/{name}/start": Line(False, True, {}),
@@ -97,6 +100,8 @@ TABLE: Mapping[str, Line] = {
     "DELETE /sandboxes/{name}": Line(False, True),
 }
 """Every route, in an order in which each works."""
+OWNERS = ("/keys", "/keys/{id}", "/fleet/members", "/fleet/members/{name}")
+"""What is served on the unix socket alone."""
 
 
 async def _sent(client: httpx.AsyncClient, line: str, about: Mapping[str, str], name: str) -> httpx.Response:
@@ -161,13 +166,13 @@ def test_each_role_may_do_what_the_table_says(tmp_path: Path, role: str) -> None
 
 
 def test_an_admin_is_refused_nothing(tmp_path: Path) -> None:
-    """A key of the role `admin`, as all were before, may do with each sandbox what the unix socket does, but for keys."""
+    """A key of the role `admin`, as all were before, may do with each sandbox what the unix socket does, but for keys and members of a fleet."""
 
     async def work() -> None:
         async with team(tmp_path) as found:
             for line in TABLE:
                 answer = await _sent(found.admin, line, found.named["theirs"], "theirs")
-                assert is_refusal(answer) is ("/keys" in line), (line, answer.text)
+                assert is_refusal(answer) is (line.split()[1] in OWNERS), (line, answer.text)
                 if line == "POST /sandboxes/{name}/stop":
                     await found.lab.reaches("theirs", "stopped")
 
@@ -338,4 +343,4 @@ def test_every_route_has_its_roles_in_the_documentation() -> None:
     for line, wanted in TABLE.items():
         auditor, user, admin = (each.strip() for each in rows[line].split("|")[2:5])
         assert (auditor != "no", user != "no") == (wanted.auditor, wanted.user), line
-        assert admin == ("on the socket" if "/keys" in line else "yes")
+        assert admin == ("on the socket" if line.split()[1] in OWNERS else "yes")

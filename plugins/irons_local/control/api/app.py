@@ -46,7 +46,7 @@ MOST_BYTES = 2 * 1024 * 1024
 
 _LARGE = 2_000
 _KEPT = re.compile("%(2[5F])", re.IGNORECASE)
-_OWNER_ONLY = "keys are made, listed and revoked only on the machine where the server runs: `irons local key` there, over its unix socket"
+_OWNER_ONLY = "keys and members of a fleet are made, listed and removed only on the machine where the server runs: `irons local key` and `irons fleet` there, over its unix socket"
 
 ROUTES: tuple[ApiRoute, ...] = (
     *sandboxes.ROUTES,
