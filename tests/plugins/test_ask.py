@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irons.asking.answers import KeyAnswer, TakenPreset
-from irons.asking.screen import HELP, KEYS, SETTLED, AskScreen
+from irons.asking.screen import ANSWERING, ESCAPE, HELP, KEYS, LEFT, SETTLED, AskScreen
 from irons.client.models.questions import Answer, OpenQuestion, QuestionPage
 from irons.testing import FakeApi, Runner
 from tests.plugins.conftest import Irons
@@ -95,6 +95,26 @@ def test_all_sandboxes_want_a_second_key_and_a_third() -> None:
     screen.key("A")
     read(screen, 1.0)
     assert screen.key("y") == KeyAnswer("q_a", "always", everywhere=True)
+
+
+@pytest.mark.parametrize("steps", [("a",), ("N",), ("p",), ("A",), ("A", "A")])
+@pytest.mark.parametrize("leaving", [*ANSWERING, ESCAPE])
+def test_a_key_that_leaves_a_rule_answers_nothing(steps: tuple[str, ...], leaving: str) -> None:
+    """Someone who changes their mind presses anything: only when the question is seen again does a key answer it."""
+    preset = OpenQuestion("q_a", "box", "a.example:443", "tls", 2, 3, preset="p", preset_hosts=("a.example",))
+    screen = settled(AskScreen(), QuestionPage((preset,), watched=True))
+    for moment, step in enumerate(steps, start=1):
+        assert screen.key(step) is None
+        read(screen, moment)
+    if leaving == ("y" if len(steps) > 1 else steps[0]):
+        return
+    assert screen.key(leaving) is None
+    assert (screen.note, screen.left) == (LEFT, False)
+    assert screen.key("h") is None
+    read(screen, 9.0)
+    assert screen.key("h") == KeyAnswer("q_a", "hour")
+    screen.key(ESCAPE)
+    assert screen.left
 
 
 def test_what_was_not_drawn_takes_no_second_key() -> None:

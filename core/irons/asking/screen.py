@@ -40,6 +40,7 @@ _ABOUT = "  about the chosen question (>):"
 _LEAST = 2
 """Lines that the chosen question takes, where its sandbox's name has room in one."""
 TOO_SOON = "that key came too soon after what it answers; press it again"
+LEFT = "left: nothing was put, and nothing is answered"
 NO_ROOM = "no room to show what a key would answer, so none does"
 WIDER = "w"
 """The key that takes the next wider pattern, and after the widest the host alone again."""
@@ -49,7 +50,8 @@ PRESET = "p"
 """The key that takes the preset of the question in place of its host."""
 ANSWERING: Final = (*KEYS, EVERYWHERE, SURELY, PRESET)
 """Keys that answer, or begin to."""
-LEAVING = ("q", "\x1b", "\x03", "\x04")
+ESCAPE = "\x1b"
+LEAVING = ("q", ESCAPE, "\x03", "\x04")
 DOWN, UP = ("j", "\x1b[B", "\x1bOB"), ("k", "\x1b[A", "\x1bOA")
 HELP = (
     "o once  s until stop  h hour  a always  A for all  n no  N never  w wider  p preset  j k choose  q leave"
@@ -176,7 +178,11 @@ class AskScreen:
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
         begun, self._second, self.note = self._second, None, ""
-        if typed in LEAVING:
+        if begun is not None and typed != begun.key and typed in (*ANSWERING, ESCAPE):
+            # It leaves the rule, as the text says, and is no answer of its own; nor is the next one until the question is seen again.
+            self.note = LEFT
+            self._drawn, self._settled = None, False
+        elif typed in LEAVING:
             self.left = True
         elif typed in DOWN:
             self._move(1)
