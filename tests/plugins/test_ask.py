@@ -145,6 +145,8 @@ def test_a_rule_is_put_by_no_key_that_came_with_it(key: str) -> None:
     screen.settle(9.4 + SETTLED)
     screen.key("x")
     assert screen.key(key) is None
+    read(screen, 9.9)
+    assert screen.key(key) is None
     read(screen, 10.0)
     put = screen.key(key)
     if key == "A":

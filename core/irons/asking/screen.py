@@ -178,10 +178,13 @@ class AskScreen:
     def key(self, typed: str) -> KeyAnswer | None:
         """Take what was typed at once; gives the answer that it is. More than one character was pasted, and is not an answer."""
         begun, self._second, self.note = self._second, None, ""
-        if begun is not None and typed != begun.key and typed in (*ANSWERING, ESCAPE):
-            # It leaves the rule, as the text says, and is no answer of its own; nor is the next one until the question is seen again.
-            self.note = LEFT
+        leaves = begun is not None and typed != begun.key
+        if leaves:
+            # No key answers until the question is seen again without the rule.
             self._drawn, self._settled = None, False
+        if leaves and typed in (*ANSWERING, ESCAPE):
+            # It is no answer of its own: the text says that it leaves the rule.
+            self.note = LEFT
         elif typed in LEAVING:
             self.left = True
         elif typed in DOWN:
