@@ -354,6 +354,26 @@ def test_a_member_writes_of_its_own_cells(tmp_path: Path) -> None:
     run(story())
 
 
+def test_what_one_member_has_more_of_is_taken_in_though_another_has_nothing(tmp_path: Path) -> None:
+    """A look at the logs goes on until each member's are taken in, whoever's turn was last."""
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            log = Log(here)
+            for name, cell in (("n2", CELL), ("n3", OTHER)):
+                await here.store.write(partial(members.place, cell=cell, member=name))
+            async with linked(await here.joined("n3")) as link:
+                await link.request(LogPiece(RUN, 0, lines(refusal(1, "n3.test"), cell=OTHER)))
+            assert log.hosts() == ["n3.test"]
+            async with linked(await here.joined("n2")) as link:
+                for number in range(9):
+                    piece = lines(refusal(1, f"h{number}.test"))
+                    await link.request(LogPiece(RUN.removesuffix("0") + str(number), 0, piece))
+            assert sorted(log.hosts()) == [*(f"h{number}.test" for number in range(9)), "n3.test"]
+
+    run(story())
+
+
 def test_each_record_is_taken_in_once(tmp_path: Path) -> None:
     """Pieces that come twice, or from elsewhere than the copy ends, or after it was taken in and removed, change nothing."""
 

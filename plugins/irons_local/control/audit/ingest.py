@@ -255,19 +255,24 @@ class GatheredLogs:
         self._own = own
         self._fleet = fleet
         self._members: dict[str, Ingest] = {}
-        self._turn = -1
+        # Members that have a turn before there is nothing more.
+        self._round: list[Ingest] = []
         self._finished = False
 
     def take(self, connection: sqlite3.Connection) -> IngestResult:
         """Take in what the logs have new, a piece of each."""
         own, *others = self._all()
         # One member for each transaction, so that none of them holds up the others, or a change of rules.
-        self._turn = self._turn + 1 if self._turn + 1 < len(others) else 0
-        found = [each.take(connection) for each in (own, *others[self._turn : self._turn + 1])]
+        self._round = [each for each in self._round if each in others] or others
+        found = [own.take(connection)]
+        for each in self._round[:1]:
+            taken = each.take(connection)
+            found.append(taken)
+            self._round = [*self._round[1:], *([each] if taken.more else [])]
         self._finished = self._finished or any(each.finished for each in found)
         return IngestResult(
             sum(each.shown for each in found),
-            any(each.more for each in found) or self._turn + 1 < len(others),
+            found[0].more or bool(self._round),
             self._finished,
             frozenset().union(*(each.asked for each in found)),
             tuple(change for each in found for change in each.changed),
