@@ -301,6 +301,7 @@ class Gateways:
         """
         await self.of_cell(cell, Forget(cell), spare=True)
         await self._release(cell)
+        self._askers.pop(cell, None)
 
     async def listeners(
         self, listening: Sequence[tuple[str, int]], upstream: Mapping[str, Any] | None
