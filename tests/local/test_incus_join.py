@@ -250,7 +250,8 @@ def test_another_certificate_later_is_refused(tmp_path: Path) -> None:
 
     async def work(member: SecuredIncus, token: TrustToken) -> None:
         joined = await enrol.join(tmp_path / "incus", member.url, token)
-        certificate(tmp_path / "other", NOW - 365 * DAY, NOW + 365 * DAY)
+        now = dt.datetime.now(dt.UTC)
+        certificate(tmp_path / "other", now - 365 * DAY, now + 365 * DAY)
         other = SecuredIncus(tmp_path / "other")
         async with other.open():
             incus = Incus(HttpsWay(joined._replace(urls=(other.url,))), "irons")
