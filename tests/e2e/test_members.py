@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,10 +187,14 @@ def box(owner: Person, joined: Member) -> Iterator[Space]:
     assert "irs-" not in Space(joined.space).ok("ip", "-o", "link")
 
 
+OF_KILLS = re.compile("GET /of-members/(calm|back)")
+"""What is asked for while processes are killed. The paths are of this module alone: others use the same servers."""
+
+
 def fetched(box: Space, host: str, path: str) -> bool:
     """Ask a host for a path from inside; whether its answer came."""
     words = ["curl", "-sS", "-f", "-o", "/dev/null", "-m", "100", "--resolve", f"{host}:80:{WEB_ADDRESS}"]
-    return box.run(*words, f"http://{host}/{path}").returncode == 0
+    return box.run(*words, f"http://{host}/of-members/{path}").returncode == 0
 
 
 def refused(owner: Person, host: str) -> int:
@@ -206,10 +211,12 @@ def allowed(owner: Person, since: int = 0) -> list[dict[str, Any]]:
 
 def test_a_sandbox_on_a_member_is_judged_there(owner: Person, joined: Member, box: Space, lab: Lab) -> None:
     """SSH goes by the server, only what is allowed arrives, each connection is once in the server's log, and a new rule is active when its command ends."""
-    done = owner.inside("faraway", f"curl -sS http://{WEB}/first; curl -sS -m 100 http://{EVIL}/never")
+    done = owner.inside(
+        "faraway", f"curl -sS http://{WEB}/of-members/first; curl -sS -m 100 http://{EVIL}/of-members/never"
+    )
     assert "irons egress allow evil.example.test" in done.stdout
-    assert len(lab.arrived(line="GET /first HTTP/1.1")) == 1
-    assert not lab.arrived(line="GET /never HTTP/1.1")
+    assert len(lab.arrived(line="GET /of-members/first HTTP/1.1")) == 1
+    assert not lab.arrived(line="GET /of-members/never HTTP/1.1")
     eventually(lambda: allowed(owner) and refused(owner, EVIL), what="both in the log")
     assert len([each for each in allowed(owner) if each["connection"].startswith("n2/")]) == 1
     assert refused(owner, EVIL) == 1
@@ -219,7 +226,7 @@ def test_a_sandbox_on_a_member_is_judged_there(owner: Person, joined: Member, bo
     assert fetched(box, "other.example.test", "opened")
     owner.ok("egress", "remove", "--sandbox", "faraway", "other.example.test")
     assert not fetched(box, "other.example.test", "closed")
-    assert not lab.arrived(line="GET /closed HTTP/1.1")
+    assert not lab.arrived(line="GET /of-members/closed HTTP/1.1")
     row = status(owner)
     assert (row["pending"], row["revision"] > before) == (0, True)
     assert (row["sandboxes"], row["workers"] > 0) == (1, True)
@@ -275,7 +282,7 @@ def test_kills_open_nothing_and_lose_no_record(owner: Person, joined: Member, bo
         assert not fetched(box, EVIL, "denied")
         # Whoever was killed, it is judged again, by the same rules.
         eventually(back, what="the gateway")
-    seen = [each for each in lab.arrived(kind="http") if each["line"].split()[1][1:5] in ("calm", "back")]
+    seen = [each for each in lab.arrived(kind="http") if OF_KILLS.match(each["line"])]
     assert len(seen) >= 2 * len(kills)
 
     def told() -> list[dict[str, Any]]:
@@ -287,7 +294,7 @@ def test_kills_open_nothing_and_lose_no_record(owner: Person, joined: Member, bo
     assert len({each["connection"] for each in found}) == len(found)
     eventually(lambda: refused(owner, EVIL) - denials >= len(kills), what="all refusals in the log")
     assert refused(owner, EVIL) - denials <= 2 * len(kills)
-    assert not lab.arrived(line="GET /denied HTTP/1.1")
+    assert not lab.arrived(line="GET /of-members/denied HTTP/1.1")
 
 
 def process(whose: Person | Member, name: str) -> int:
@@ -323,9 +330,9 @@ def test_while_the_server_is_away(owner: Person, joined: Member, box: Space, lab
     owner.ok("local", "up")
     eventually(lambda: refused(owner, EVIL) - denials >= 6, what="what was recorded meanwhile")
     assert refused(owner, EVIL) - denials == 6
-    assert not lab.arrived(line="GET /away HTTP/1.1")
+    assert not lab.arrived(line="GET /of-members/away HTTP/1.1")
     for number in range(5):
-        assert len(lab.arrived(line=f"GET /away-{number} HTTP/1.1")) == 1
+        assert len(lab.arrived(line=f"GET /of-members/away-{number} HTTP/1.1")) == 1
     connected(owner)
     assert owner.inside("faraway", "echo back").stdout == "back\n"
 
@@ -336,7 +343,7 @@ def test_a_removed_member_goes_on_denying(owner: Person, joined: Member, box: Sp
     assert owner.ok("fleet", "status", "-o", "jsonl") == ""
     assert not fetched(box, EVIL, "removed")
     assert fetched(box, WEB, "removed-allowed")
-    assert not lab.arrived(line="GET /removed HTTP/1.1")
+    assert not lab.arrived(line="GET /of-members/removed HTTP/1.1")
     eventually(lambda: "removed, or has joined again" in joined.log(), what="the member to be told")
     token = token_of(json.loads(owner.ok("fleet", "add", "n2", "-o", "json")))
     assert joined.run("member", "join", text=token).returncode == 0
