@@ -50,6 +50,22 @@ def tcp_listener(address: str, port: int, backlog: int) -> socket.socket:
     return sock
 
 
+def tcp_connection(host: str, port: int, within: float) -> socket.socket:
+    """Connect to a TCP port; the host is looked up, and each of its addresses tried.
+
+    Args:
+        host: a name or an address.
+        port: TCP port.
+        within: seconds for each address, and for what is done on the connection later.
+
+    Raises:
+        OSError: no address of it takes the connection, or in time.
+    """
+    sock = socket.create_connection((host, port), within)
+    tune(sock)
+    return sock
+
+
 def tune(sock: socket.socket) -> None:
     """Send small packets at once, and notice within minutes that a peer vanished.
 

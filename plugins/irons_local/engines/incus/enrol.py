@@ -28,6 +28,7 @@ from irons_local.engines.incus.reach.joined import CLIENT, KEY, SERVER, Joined
 from irons_local.engines.incus.reach.token import TrustToken
 from irons_local.engines.incus.reach.ways import HttpsWay
 from irons_local.errors import EngineError
+from irons_local.linux.tcp import tcp_connection
 
 PORT = 8443
 _CONNECTED_WITHIN = 20.0
@@ -157,7 +158,7 @@ def _certificate_at(url: str) -> bytes:
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((parts.hostname, parts.port or PORT), _CONNECTED_WITHIN) as plain,
+            tcp_connection(parts.hostname or "", parts.port or PORT, _CONNECTED_WITHIN) as plain,
             context.wrap_socket(plain) as secured,
         ):
             found = secured.getpeercert(binary_form=True)
