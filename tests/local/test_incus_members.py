@@ -13,6 +13,7 @@ from tests.local.test_incus_away import NAME, SANDBOX, Bench, PretendCells, benc
 
 from irons_local.engines.incus.client import Incus
 from irons_local.engines.incus.engine import IncusContainers
+from irons_local.engines.incus.offer import IncusEngine
 from irons_local.engines.incus.places import MemberCells
 from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.incus.reach.ways import SocketWay
@@ -210,9 +211,54 @@ def test_a_cell_on_another_member_than_the_instance_is_none(bench: Bench) -> Non
 
 def test_a_run_keeps_the_member_it_is_on(tmp_path: Path) -> None:
     """What is recorded of a run says which machine it is on, and one recorded before there were members is of this one."""
-    bench_run = PresentRun(PretendCells(1).veth(SANDBOX), services=True, member="n2")
+    bench_run = PresentRun(PretendCells(1).veth(SANDBOX), services=True, member="n2", location="n2")
     bench_run.write(tmp_path)
     assert PresentRun.read(tmp_path) == bench_run
-    recorded = (tmp_path / "run.json").read_text().replace(', "member": "n2"', "")
+    recorded = (tmp_path / "run.json").read_text().replace(', "member": "n2", "location": "n2"', "")
     (tmp_path / "run.json").write_text(recorded)
-    assert PresentRun.read(tmp_path) == bench_run._replace(member="")
+    assert PresentRun.read(tmp_path) == bench_run._replace(member="", location="")
+
+
+@pytest.mark.parametrize(("where", "goes_on"), [("n1", True), ("n3", False)])
+def test_this_machines_own_goes_on_while_its_incus_is_away(bench: Bench, where: str, goes_on: bool) -> None:
+    """Another member answers, and no one says which one this machine is: what is where it was started goes on, and else it is stopped."""
+    bench.has(runs=True)
+    members = clustered(bench, where)
+    kit = Kit(bench.cells, bench.sandboxes.parent / "images", bench.sandboxes, members=members)
+    nobody = SocketWay(bench.sandboxes.parent / "nobody")
+    bench.engine = IncusContainers(kit, SocketWay(bench.incus.path), nobody)
+    PresentRun(bench.cells.veth(SANDBOX), services=True, location="n1").write(bench.home())
+
+    async def work() -> None:
+        assert await bench.engine.recover() == ([SANDBOX] if goes_on else [])
+        assert bench.status() == ("Running" if goes_on else "Stopped")
+        assert bench.cells.held == ({SANDBOX} if goes_on else set())
+
+    at(bench, work)
+
+
+def test_a_cluster_that_cannot_be_read_is_no_other_incus(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what was joined is damaged each call says so; none goes to the Incus that was used before."""
+    bench.has(runs=False)
+    settings = bench.sandboxes.parent / "config.toml"
+    settings.write_text(f'[local]\nincus_socket = "{bench.incus.path}"\n')
+    monkeypatch.setenv("IRONS_CONFIG", str(settings))
+    joined = bench.sandboxes.parent / "incus/cluster.json"
+    engine = IncusEngine(Kit(bench.cells, bench.sandboxes.parent / "images", bench.sandboxes))
+
+    async def work() -> None:
+        assert (await engine.look(SANDBOX)).state == "stopped"
+        joined.parent.mkdir()
+        joined.write_text("{")
+        asked = len(bench.incus.asked)
+        for _ in range(2):
+            with pytest.raises(EngineError, match=r"cluster\.json cannot be read"):
+                await engine.look(SANDBOX)
+        assert len(bench.incus.asked) == asked
+        joined.unlink()
+        assert (await engine.look(SANDBOX)).state == "stopped"
+        await engine.close()
+
+    at(bench, work)

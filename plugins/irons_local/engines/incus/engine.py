@@ -161,7 +161,7 @@ class IncusContainers:
             try:
                 if run is None:
                     raise CellError("its cell is not recorded")
-                if run.member != await self._places.of(found or {}):
+                if await self._has_moved(run, found or {}):
                     raise CellError("it is on another member than its cell")
                 await self._adopt(sandbox, run)
                 instance.check(found or {}, sandbox, Machine.read(home).limits, run.veth.name)
@@ -173,6 +173,15 @@ class IncusContainers:
                 await self._halt(sandbox, home, 0.0)
                 return False
             return True
+
+    async def _has_moved(self, run: PresentRun, found: Mapping[str, Any]) -> bool:
+        """Whether an instance is on another member than its cell.
+
+        Where it was when it was started says that without the Incus of this machine, which may be away while another member answers.
+        """
+        if run.location and run.location == location(found):
+            return False
+        return run.member != await self._places.of(found)
 
     async def _adopt_unseen(self, sandbox: str, home: Path, run: PresentRun) -> bool:
         """Take up the cell of what ran when it was last seen."""
@@ -264,7 +273,7 @@ class IncusContainers:
                     raise CellError(f"its last cell is still on {left.member}")
                 member = await self._places.of(found)
                 veth = await self._places.cells_of(member).make_with_veth(sandbox)
-                run = PresentRun(veth, boot, member)
+                run = PresentRun(veth, boot, member, location(found))
                 run.write(home)
                 await self._boot(home, found, run)
                 started = True

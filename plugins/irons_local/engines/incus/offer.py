@@ -5,6 +5,7 @@ So a daemon whose sandboxes are all of other engines imports neither its HTTP cl
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
@@ -38,26 +39,40 @@ class IncusEngine:
         self._kit = kit
         self._made: IncusContainers | None = None
         self._joined: tuple[int, int] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def _engine(self) -> IncusContainers:
         # A cluster is joined and left while no sandbox of this engine is there, by a process of its own.
         joined = joined_directory(self._kit.sandboxes.parent)
-        if self._made is None or self._joined != _mark(joined):
+        mark = _mark(joined)
+        if self._made is None or self._joined != mark:
             from irons.settings.settings import config_path
             from irons_local.config.incus import incus_socket
             from irons_local.engines.incus.engine import IncusContainers
             from irons_local.engines.incus.reach.ways import SocketWay, joined_way
 
-            self._joined = _mark(joined)
             here = SocketWay(incus_socket(config_path(os.environ)))
             cluster = joined_way(joined)
-            self._made = (
+            before, self._made = (
+                self._made,
                 IncusContainers(self._kit, here)
                 if cluster is None
-                else IncusContainers(self._kit, cluster, here)
+                else IncusContainers(self._kit, cluster, here),
             )
+            # Last: where the cluster could not be read, the next call does not go on with the engine of another Incus.
+            self._joined = mark
+            if before is not None:
+                closing = asyncio.ensure_future(before.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
         return self._made
+
+    async def close(self) -> None:
+        """Close the connections to Incus; nothing else is asked of it."""
+        if self._made is not None:
+            await self._made.close()
+        await asyncio.gather(*self._closing)
 
     @property
     def _has_any(self) -> bool:

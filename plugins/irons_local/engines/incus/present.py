@@ -19,11 +19,13 @@ class PresentRun(NamedTuple):
         veth: what of its cell outlives the keeper.
         services: it was started with its own boot steps.
         member: the machine of the fleet that it runs on; "" for this one.
+        location: what Incus names that machine; "" where it is not a cluster, or it was not recorded.
     """
 
     veth: Veth
     services: bool
     member: str = ""
+    location: str = ""
 
     @classmethod
     def read(cls, home: Path) -> PresentRun | None:
@@ -31,13 +33,22 @@ class PresentRun(NamedTuple):
         try:
             body = json.loads((home / _FILE).read_bytes())
             veth = Veth(str(body["name"]), int(body["pid"]), int(body["started"]))
-            return cls(veth, bool(body["services"]), str(body.get("member", "")))
+            return cls(
+                veth, bool(body["services"]), str(body.get("member", "")), str(body.get("location", ""))
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, home: Path) -> None:
         """Record it, before the machine is started."""
-        body = json.dumps({**self.veth._asdict(), "services": self.services, "member": self.member})
+        body = json.dumps(
+            {
+                **self.veth._asdict(),
+                "services": self.services,
+                "member": self.member,
+                "location": self.location,
+            }
+        )
         write_whole(home / _FILE, body, durable=True, parents=False)
 
     @staticmethod
