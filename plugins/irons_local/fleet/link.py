@@ -127,13 +127,17 @@ class MemberLink:
         self._end(LinkClosedError("closed"))
 
     async def _serve(self, body: Body) -> None:
+        asked, identity = "id" in body, body.get("id")
+        answering = self._answer(body)
+        # Only that has the message now, and need not keep it while it waits.
+        del body
         try:
             try:
-                answer: Body = {"ok": await self._answer(body)}
+                answer: Body = {"ok": await answering}
             except RequestError as error:
                 answer = {"error": {"code": error.code, "message": error.message}}
-            if "id" in body:
-                await self._send({"id": body["id"], **answer})
+            if asked:
+                await self._send({"id": identity, **answer})
         except LinkError as fault:
             self._end(fault)
 

@@ -6,27 +6,22 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.local.control.fleet_site import CELL, OTHER, Site, linked, nothing, site
 from tests.local.control.lab import run, until
 
 from irons_local.control.audit import events
 from irons_local.control.audit.events import Query
 from irons_local.control.audit.ingest import GatheredLogs, Ingest
-from irons_local.control.fleet.fleet import Fleet
 from irons_local.control.store import members
-from irons_local.control.store.database import Store
 from irons_local.errors import CellError
 from irons_local.fleet import certificates
 from irons_local.fleet.link import SERVER, MemberLink, joining_context, receive, send
 from irons_local.fleet.messages import (
-    Beat,
     CellStream,
     Join,
     LogPiece,
@@ -36,96 +31,15 @@ from irons_local.fleet.messages import (
     ToServer,
     body_of,
 )
-from irons_local.fleet.token import JoinToken, JoinTokenError, read_token
+from irons_local.fleet.token import JoinTokenError, read_token
 from irons_local.ipc.framing import Body, LinkError, Message, RequestError, answer_of
 from irons_local.member.dialling import Dialler
-from irons_local.member.identity import Identity, read_identity, write_identity
+from irons_local.member.identity import read_identity, write_identity
 from irons_local.member.join import JoinError, join
 from irons_local.member.policies import PolicyBook
 from irons_local.member.shipping import Shipping
 
-CELL = "sb_00112233445566ff"
-OTHER = "sb_ffeeddccbbaa9988"
 RUN = "1700000000000000-4242-0"
-
-
-@dataclass
-class Site:
-    """A server of a fleet, and homes of machines."""
-
-    home: Path
-    store: Store
-    fleet: Fleet
-    pushed: list[Collection[str]] = field(default_factory=list)
-
-    @property
-    def address(self) -> str:
-        """Where members connect."""
-        ((host, port),) = self.fleet.addresses
-        return f"{host}:{port}"
-
-    async def add(self, name: str) -> JoinToken:
-        """Make a token."""
-        return await self.fleet.add(name, self.address)
-
-    async def joined(self, name: str) -> Identity:
-        """A machine that has joined."""
-        await join(await self.add(name), self.home / name)
-        return read_identity(self.home / name)
-
-    async def state(self, name: str) -> str:
-        """How a member is; empty where there is none."""
-        return next((str(row["state"]) for row in await self.fleet.status() if row["name"] == name), "")
-
-    async def is_(self, name: str, state: str) -> None:
-        """Wait until a member is so."""
-
-        async def so() -> bool:
-            return await self.state(name) == state
-
-        await until(so)
-
-
-@asynccontextmanager
-async def site(home: Path) -> AsyncIterator[Site]:
-    """A server that listens on the loopback."""
-    await asyncio.to_thread(home.mkdir)
-    store = Store(home / "irons.db")
-    pushed: list[Collection[str]] = []
-
-    async def enforce(_cell: str) -> None:
-        return
-
-    async def on_cells(cells: Collection[str]) -> None:
-        pushed.append(cells)
-
-    fleet = Fleet(store, home / "fleet", ("127.0.0.1", 0), enforce, on_cells, lambda: None)
-    await fleet.open()
-    fleet.members.settings([], None)
-    try:
-        yield Site(home, store, fleet, pushed)
-    finally:
-        await fleet.close()
-        store.close()
-
-
-@asynccontextmanager
-async def linked(
-    identity: Identity, heard: Callable[[Body], Body] = lambda _: {}
-) -> AsyncIterator[MemberLink]:
-    """A link of a member, which answers what it is asked by `heard`."""
-
-    async def answer(body: Body) -> Body:
-        return heard(body)
-
-    ends, _ = await Dialler(identity).greet({}, "")
-    link = MemberLink(*ends, answer)
-    running = asyncio.ensure_future(link.run(lambda: Beat(1)))
-    try:
-        yield link
-    finally:
-        link.close()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def spoken(address: str, context: ssl.SSLContext, said: ToServer) -> Body:
@@ -483,7 +397,7 @@ def test_a_server_with_an_old_database_pushes_nothing(tmp_path: Path) -> None:
             stored = here.store.write_now(lambda connection: members.get(connection, "n2"))
             assert stored is not None
             ends, _ = await Dialler(who).greet({CELL: 5}, stored.epoch)
-            with contextlib.closing(MemberLink(*ends, _nothing)) as link:
+            with contextlib.closing(MemberLink(*ends, nothing)) as link:
                 running = asyncio.ensure_future(link.run())
                 await here.is_("n2", "ahead")
                 await here.store.write(lambda connection: members.place(connection, CELL, "n2"))
@@ -496,7 +410,3 @@ def test_a_server_with_an_old_database_pushes_nothing(tmp_path: Path) -> None:
                 await asyncio.gather(running, return_exceptions=True)
 
     run(story())
-
-
-async def _nothing(_: Body) -> Body:
-    return {}

@@ -26,6 +26,7 @@ class CellsOfMember:
         link: gives its link; raises `CellError` where there is none.
         streams: where it brings the connections that it makes.
         placed: awaited with a cell before it is made: its policy is there when it returns.
+        dropped: called with a cell that is there no more.
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class CellsOfMember:
         member: str,
         link: Callable[[], MemberLink],
         streams: CellStreams,
+        *,
         placed: Callable[[str], Awaitable[None]],
+        dropped: Callable[[str], None],
     ) -> None:
-        self._member, self._link, self._streams, self._placed = member, link, streams, placed
+        self._member, self._link, self._streams = member, link, streams
+        self._placed, self._dropped = placed, dropped
 
     async def make(self, cell: str) -> None:
         """See `Cells.make`; a member has cells with a veth alone."""
@@ -86,6 +90,7 @@ class CellsOfMember:
     async def drop(self, cell: str) -> None:
         """See `Cells.drop`; also without a keeper's help nothing is left of the veth."""
         await self._ask(DropMemberCell(cell))
+        self._dropped(cell)
 
     async def _ask(self, asked: ToMember) -> dict[str, Any]:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from functools import partial
 
 from irons.version import __version__
 from irons_local.control.fleet.members import FleetMembers
@@ -27,7 +28,8 @@ _STRANGERS = 32
 _SHORT = 64 * 1024
 _MOST = 2 * 1024 * 1024
 """Bytes of a member's message: a piece of a log has 256 KiB, of which each may take two, and be written in six."""
-_WORKING = 8
+_WORKING = 4
+"""Requests of a member at the same time: it has a beat, and one of its log."""
 
 
 class FleetListener:
@@ -151,11 +153,8 @@ class FleetListener:
                 }
             },
         )
-
-        async def hear(body: Body) -> Body:
-            return await self._members.hear(member.name, body)
-
-        link = MemberLink(reader, writer, hear, most=_MOST, working=_WORKING, always=("beat",))
+        hear = partial(self._members.hear, member.name)
+        link = MemberLink(reader, writer, hear, most=_MOST, working=_WORKING)
         await self._members.meet(member, link, hello)
 
     async def _meet_stranger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from irons_local import clocks, times
 from irons_local.control.fleet.cells import CellsOfMember
+from irons_local.control.fleet.connected import Connected
 from irons_local.control.fleet.copies import LogCopies
 from irons_local.control.fleet.streams import CellStreams
 from irons_local.control.schema.errors import HttpError, conflict, unready
 from irons_local.control.store import members
-from irons_local.control.store.database import Store
+from irons_local.control.store.database import Store, StoreError
 from irons_local.control.store.members import StoredMember
 from irons_local.errors import CellError
 from irons_local.fleet.link import MemberLink
@@ -41,27 +42,8 @@ _log = logging.getLogger(__name__)
 _WITHIN = 25.0
 """Seconds for an answer of a cell's worker, as on this machine."""
 _AGAIN_EVERY = 3.0
+_SETTINGS = "settings did not reach it"
 _NO_LINK = "the member {} is not connected; is `irons member run` running there?"
-
-
-@dataclass
-class Connected:
-    """A member that is connected.
-
-    Attributes:
-        link: to it.
-        hello: what it reported of itself.
-        ahead: it has policies that this server does not know to have pushed.
-        beat: what it reported last.
-        heard_at: when, microseconds since 1970.
-    """
-
-    link: MemberLink
-    hello: MemberHello
-    ahead: bool
-    beat: Beat | None = None
-    heard_at: int = 0
-    since: int = field(default_factory=times.now)
 
 
 class FleetMembers:
@@ -93,6 +75,7 @@ class FleetMembers:
         self._settled = asyncio.Event()
         self._opening: dict[str, set[MemberLink]] = {}
         self._telling: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._carrying: dict[str, set[asyncio.StreamWriter]] = {}
         self.streams = CellStreams()
 
@@ -119,7 +102,13 @@ class FleetMembers:
             CellError: it is not connected.
         """
         self._link(member)
-        return CellsOfMember(member, partial(self._link, member), self.streams, partial(self._place, member))
+        return CellsOfMember(
+            member,
+            partial(self._link, member),
+            self.streams,
+            placed=partial(self._place, member),
+            dropped=self._pending.discard,
+        )
 
     def elsewhere(self, cell: str) -> Callable[[FromControl], Awaitable[dict[str, Any]]] | None:
         """What asks the gateway's worker of a cell on a member; None for a cell of this machine."""
@@ -133,8 +122,8 @@ class FleetMembers:
             return
         self._settings = found
         self._settled.set()
-        for member in self._connected.values():
-            task = asyncio.ensure_future(_quietly(member.link, found))
+        for now in self._connected.values():
+            task = asyncio.ensure_future(self._tell_settings(now))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
@@ -161,63 +150,84 @@ class FleetMembers:
         if before is not None:
             before.link.close()
         known = max(hello.cells.values(), default=0) if hello.epoch == member.epoch else 0
-        now = Connected(link, hello, ahead=known > member.revision)
+        now = Connected(member.name, link, hello, ahead=known > member.revision)
         if now.ahead:
             _log.error(
                 "the member %s has policies that this server did not push: is its database an old one?",
                 member.name,
             )
         self._connected[member.name] = now
-        serving = asyncio.ensure_future(link.run())
+        _log.info("the member %s is connected (irons %r)", member.name, hello.version[:40])
         try:
-            await self._tell_settings(link)
-            _log.info("the member %s is connected (irons %r)", member.name, hello.version[:40])
-            await self._on_cells([cell for cell, on in self._places.items() if on == member.name])
-            if not now.ahead:
-                await self._tidy(member.name, now)
-            pushing = asyncio.ensure_future(self._push_again(member.name))
-            try:
-                await serving
-            finally:
-                pushing.cancel()
-        except (LinkError, RequestError, TimeoutError) as error:
-            _log.warning("the member %s: %s", member.name, error)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(link.run())
+                group.create_task(self._keep(now))
+        except* LinkError as errors:
+            _log.warning("the member %s: %s", member.name, errors.exceptions[0])
         finally:
-            serving.cancel()
             if self._connected.get(member.name) is now:
                 del self._connected[member.name]
             link.close()
             _log.warning("the member %s is not connected any more", member.name)
 
-    async def _tidy(self, member: str, now: Connected) -> None:
-        """Drop the cells of a member whose sandboxes are gone, or are elsewhere now: they went while it was away."""
-        lost = await self._store.read(members.without_sandbox)
-        here = {cell for cell, on in self._places.items() if on == member}
-        for cell in (here & lost) | ({*now.hello.cells, *now.hello.held} - here):
-            await now.link.request(DropMemberCell(cell), within=_WITHIN)
-            op, said = call_of(Forget(cell))
-            await now.link.request(AskWorker(cell, {"op": op, **said}), within=_WITHIN)
-            if cell in here:
-                await self._unplace(cell)
-
-    async def _push_again(self, member: str) -> None:
-        """Push policies again that are not active on a connected member."""
+    async def _keep(self, now: Connected) -> None:
+        """Bring a member to what holds for it; what fails is tried again, and keeps nothing else from it."""
+        here = [cell for cell, on in self._places.items() if on == now.name]
+        now.left = {*here, *now.hello.cells, *now.hello.held}
+        await self._tell_settings(now)
+        await self._on_cells(here)
         while True:
+            if now.left and not now.ahead:
+                await self._tidy(now)
             await asyncio.sleep(_AGAIN_EVERY)
-            left = [cell for cell in self._pending if self._places.get(cell) == member]
-            if left:
-                await self._on_cells(left)
+            await self._tell_settings(now)
+            waiting = [cell for cell in self._pending if self._places.get(cell) == now.name]
+            if waiting and not now.ahead:
+                await self._on_cells(waiting)
+
+    async def _tidy(self, now: Connected) -> None:
+        """Drop the cells of a member whose sandboxes are gone, or are elsewhere now: they went while it was away."""
+        try:
+            lost = await self._store.read(members.without_sandbox)
+        except StoreError as error:
+            now.failed("its cells cannot be looked up", error)
+            return
+        for cell in sorted(now.left):
+            async with self._turn(cell):
+                # Looked up in its turn: a start may have put it there meanwhile.
+                if self._places.get(cell) != now.name or cell in lost:
+                    try:
+                        await self._clear(now, cell)
+                    except (RequestError, TimeoutError, StoreError) as error:
+                        now.failed(f"{cell} cannot be dropped", error)
+                        continue
+                now.left.discard(cell)
+
+    async def _clear(self, now: Connected, cell: str) -> None:
+        await now.link.request(DropMemberCell(cell), within=_WITHIN)
+        op, said = call_of(Forget(cell))
+        await now.link.request(AskWorker(cell, {"op": op, **said}), within=_WITHIN)
+        if self._places.get(cell) == now.name:
+            await self._unplace(cell)
 
     async def _unplace(self, cell: str) -> None:
         await self._store.write(lambda connection: members.unplace(connection, cell))
         self._places.pop(cell, None)
         self._pending.discard(cell)
 
-    async def _tell_settings(self, link: MemberLink) -> None:
+    async def _tell_settings(self, now: Connected) -> None:
         """Tell what holds for all cells, once that is known: before, a member keeps to what it was told last."""
         await self._settled.wait()
-        if self._settings is not None:
-            await link.request(self._settings, within=_WITHIN)
+        told = self._settings
+        if told is None or told == now.settings:
+            return
+        try:
+            await now.link.request(told, within=_WITHIN)
+        except (LinkError, RequestError, TimeoutError) as error:
+            now.failed(_SETTINGS, error)
+        else:
+            now.settings = told
+            now.done(_SETTINGS)
 
     def part(self, member: str) -> None:
         """Cut all connections of a member that was removed, or has joined again."""
@@ -251,6 +261,8 @@ class FleetMembers:
             told = read(MEMBER_TO_SERVER, body)
         except BadMessageError as error:
             raise RequestError("input", str(error)) from error
+        # What came besides can be large, and this may wait.
+        del body
         if isinstance(told, Beat):
             now = self._connected.get(member)
             if now is not None:
@@ -310,13 +322,16 @@ class FleetMembers:
     async def _place(self, member: str, cell: str) -> None:
         """Note that a cell is on a member, and have its policy there."""
         self._link(member)
-        if self._places.get(cell) != member:
-            await self._store.write(lambda connection: members.place(connection, cell, member))
-            self._places[cell] = member
-        try:
-            await self._enforce(cell)
-        except HttpError as error:
-            raise CellError(error.text) from error
+        async with self._turn(cell):
+            if self._places.get(cell) != member:
+                await self._store.write(lambda connection: members.place(connection, cell, member))
+                self._places[cell] = member
+            try:
+                await self._enforce(cell)
+            except HttpError as error:
+                # It does not start, so there is no cell that waits for it.
+                self._pending.discard(cell)
+                raise CellError(error.text) from error
 
     async def _ask_worker(self, member: str, cell: str, asked: FromControl) -> dict[str, Any]:
         if isinstance(asked, PutPolicy):
@@ -360,16 +375,13 @@ class FleetMembers:
     def _lock(self, member: str) -> asyncio.Lock:
         return self._copying.setdefault(member, asyncio.Lock())
 
+    def _turn(self, cell: str) -> asyncio.Lock:
+        """A cell comes to a member, and goes from it, one after the other."""
+        return self._turns.setdefault(cell, asyncio.Lock())
+
 
 def _lefts(policy: Mapping[str, Any]) -> list[int | None]:
     """What is left of each rule by the clock that no step moves: another machine has another one."""
     now = clocks.moment()
     ups = [rule.get("until_up") for rule in policy.get("rules", ())]
     return [None if up is None else max(0, up - now.up) for up in ups]
-
-
-async def _quietly(link: MemberLink, settings: FleetSettings) -> None:
-    try:
-        await link.request(settings, within=_WITHIN)
-    except (LinkError, RequestError, TimeoutError) as error:
-        _log.warning("settings did not reach a member: %s", error)

@@ -1,0 +1,94 @@
+"""What the server and its members do where something fails: a disk, a cell, a member that means harm."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.local.control.fleet_site import CELL, OTHER, Asked, linked, nothing, site
+from tests.local.control.lab import ForwardLoop, run
+
+from irons_local.control.fleet.copies import LogCopies
+from irons_local.fleet.link import MemberLink
+from irons_local.fleet.messages import Beat, Runs
+from irons_local.ipc.framing import RequestError
+from irons_local.member.dialling import Dialler
+
+
+def test_what_fails_at_a_member_is_tried_again_and_stopsnothing(tmp_path: Path) -> None:
+    """Settings that it cannot keep, and a cell that it cannot drop, keep neither policies nor other cells from it, and the link lasts."""
+    loop = ForwardLoop()
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            asked = Asked()
+            asked.failing.update({"settings": 1, f"cell.drop {CELL}": 1})
+            async with linked(await here.joined("n2"), asked.hear, [CELL, OTHER]) as link:
+                await asked.heard(f"worker {OTHER}")
+                assert f"worker {CELL}" not in asked.all
+                assert here.pushed == [[]]
+                loop.skip(4)
+                await asked.heard(f"worker {CELL}")
+                await asked.heard("settings", 2)
+                assert asked.all.count(f"cell.drop {OTHER}") == 1
+                assert not link.closed
+                assert await here.state("n2") == "connected"
+
+    run(story(), loop)
+
+
+def test_a_cell_that_was_just_placed_is_not_dropped(tmp_path: Path) -> None:
+    """What a member had of a sandbox before goes first, or stays where a start has put the sandbox there meanwhile."""
+    last = "sb_ffffffffffffffff"
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            asked, let = Asked(), asyncio.Event()
+            asked.waiting[f"cell.drop {CELL}"] = let
+            async with linked(await here.joined("n2"), asked.hear, [CELL, OTHER, last]):
+                await asked.heard(f"cell.drop {CELL}")
+                cells = here.fleet.members.cells_of("n2")
+                later = asyncio.ensure_future(cells.make_with_veth(CELL))
+                await cells.make_with_veth(OTHER)
+                let.set()
+                await later
+                await asked.heard(f"worker {last}")
+            assert f"cell.drop {OTHER}" not in asked.all
+            of_first = [each.split()[0] for each in asked.all if each.endswith(CELL)]
+            assert of_first == ["cell.drop", "worker", "cell.make"]
+
+    run(story())
+
+
+def test_a_member_has_few_requests_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk is slow more are refused, whatever they are: none of them is kept in memory until then."""
+    slow, looks = threading.Event(), LogCopies.compare
+
+    def look(copies: LogCopies, runs: Collection[str]) -> Any:
+        slow.wait()
+        return looks(copies, runs)
+
+    monkeypatch.setattr(LogCopies, "compare", look)
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            ends, _ = await Dialler(await here.joined("n2")).greet({}, "")
+            link = MemberLink(*ends, nothing)
+            running = asyncio.ensure_future(link.run())
+            try:
+                runs = [asyncio.ensure_future(link.request(Runs([]))) for _ in range(8)]
+                with pytest.raises(RequestError, match="too much is asked at once"):
+                    await asyncio.ensure_future(link.request(Beat(1)))
+                slow.set()
+                done = await asyncio.gather(*runs, return_exceptions=True)
+                assert 0 < sum(isinstance(each, dict) for each in done) < len(runs)
+            finally:
+                slow.set()
+                link.close()
+                await asyncio.gather(running, return_exceptions=True)
+
+    run(story())
