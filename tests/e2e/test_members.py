@@ -337,6 +337,33 @@ def test_while_the_server_is_away(owner: Person, joined: Member, box: Space, lab
     assert owner.inside("faraway", "echo back").stdout == "back\n"
 
 
+def test_a_disk_that_takes_nothing_keeps_no_change_away(owner: Person, joined: Member, box: Space) -> None:
+    """A member that can keep neither its settings nor a policy stays connected, and a change is active all the same; both are kept once they can be."""
+    home = joined.home / ".local/state/irons/local/member"
+    (policy,) = (home / "policies").glob("sb_*.json")
+    blocked = (home / "settings.json", policy)
+    for path in blocked:
+        path.unlink()
+        # No file takes the place of a directory that has something in it.
+        (path / "in-the-way").mkdir(parents=True)
+    try:
+        kill(joined, "server")
+        log = owner.home / ".local/state/irons/local/logs/server.log"
+        eventually(lambda: "settings did not reach it" in log.read_text(), what="the server to be told")
+        owner.run("egress", "allow", "--sandbox", "faraway", "other.example.test")
+        eventually(lambda: fetched(box, "other.example.test", "opened"), what="the rule to be active")
+        owner.run("egress", "remove", "--sandbox", "faraway", "other.example.test")
+        eventually(lambda: not fetched(box, "other.example.test", "closed"), what="the rule to end")
+        assert status(owner)["pending"] == 1
+    finally:
+        for path in blocked:
+            (path / "in-the-way").rmdir()
+            path.rmdir()
+    eventually(lambda: all(path.is_file() for path in blocked), what="both to be kept")
+    eventually(lambda: status(owner)["pending"] == 0, what="the policy to be confirmed")
+    connected(owner)
+
+
 def test_a_removed_member_goes_on_denying(owner: Person, joined: Member, box: Space, lab: Lab) -> None:
     """Its certificate opens nothing, its gateway judges by what it has, and a new token makes it a member again."""
     owner.ok("fleet", "remove", "n2")

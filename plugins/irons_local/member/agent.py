@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from irons.files import write_whole
 from irons.settings.settings import config_path
@@ -82,7 +83,7 @@ class Agent:
         self._server = ""
         self._epoch = str(read_state(home / "epoch.json").get("epoch", ""))
         self._book = PolicyBook(home / "policies")
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._shipping = Shipping(paths.gateway / "audit")
         self._keeper = KeeperClient(on_peer=self._meet, on_moved=lambda _cell, _served: None)
         self._cells = OwnCells(home / "cells", self._keeper)
@@ -140,10 +141,7 @@ class Agent:
     async def _linked(self, ends: Ends, hello: Mapping[str, Any]) -> None:
         link = MemberLink(*ends, self._hear, always=_ALWAYS)
         try:
-            epoch = str(hello.get("epoch", ""))
-            if epoch != self._epoch:
-                write_whole(self._home / "epoch.json", json.dumps({"epoch": epoch}), durable=True)
-                self._epoch = epoch
+            self._begin_epoch(str(hello.get("epoch", "")))
             _log.info("the server at %s is connected (irons %s)", self._identity.host, hello.get("version"))
             self._server = str(ends[1].get_extra_info("peername")[0])
             # The first of them that ends, ends both.
@@ -157,6 +155,14 @@ class Agent:
             raise first from None
         finally:
             link.close()
+
+    def _begin_epoch(self, epoch: str) -> None:
+        if epoch != self._epoch:
+            try:
+                write_whole(self._home / "epoch.json", json.dumps({"epoch": epoch}), durable=True)
+            except OSError as error:
+                raise LinkClosedError(f"this machine's disk: {error}") from error
+            self._epoch = epoch
 
     async def _bound_log(self) -> None:
         """Have nothing more recorded, and so nothing let through, while too much of the log waits for the server."""
@@ -258,8 +264,9 @@ class Agent:
     async def _settle(self, settings: FleetSettings) -> None:
         """Take what holds for all cells; where the server listens on every address, that is where it was dialled."""
         made = dialled(settings, self._server, self._identity.port)
-        write_whole(self._home / "settings.json", json.dumps(made._asdict()), durable=True)
+        # First, so that they hold on a full disk too; the server hears that they are not kept, and sends them again.
         await self._apply(made)
+        write_whole(self._home / "settings.json", json.dumps(made._asdict()), durable=True)
 
     async def _apply(self, settings: KeptSettings | None) -> None:
         # Workers that are told nothing keep to what they were told last.

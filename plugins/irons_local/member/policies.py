@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,7 @@ class PolicyBook:
 
         Raises:
             RequestError: it is older than the one there is.
-            OSError: it cannot be written.
+            OSError: it cannot be written. It is the one there is all the same, until this process ends; the one before is not.
         """
         with self._one:
             known = self._kept.get(cell)
@@ -100,8 +101,15 @@ class PolicyBook:
                     "older",
                     f"the policy {kept.revision} of {cell} is older than {known.revision}, which is active",
                 )
-            write_whole(self._directory / f"{cell}.json", json.dumps(kept._asdict()), durable=True)
             self._kept[cell] = kept
+            path = self._directory / f"{cell}.json"
+            try:
+                write_whole(path, json.dumps(kept._asdict()), durable=True)
+            except OSError:
+                # The next process must not make a rule active again that has ended: the gateway has a copy of its own.
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                raise
 
     def forget(self, cell: str) -> None:
         """Forget a cell for good.

@@ -41,6 +41,7 @@ class Shipping:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._at: dict[str, int] = {}
+        self._said: dict[str, str] = {}
         self._poked = asyncio.Event()
 
     def poke(self, _run: str = "") -> None:
@@ -59,17 +60,13 @@ class Shipping:
             LinkError: it ended.
             TimeoutError: the server does not answer.
         """
-        runs = self._runs()
-        found = await link.request(Runs(runs), within=_WITHIN)
-        over, at = found.get("over"), found.get("at")
-        self._at = {
-            run: size for run, size in (at if isinstance(at, dict) else {}).items() if type(size) is int
-        }
-        for run in over if isinstance(over, list) else ():
-            if run in runs:
-                self._remove(run)
+        compared = False
         while True:
             self._poked.clear()
+            compared = compared or await self._compare(link)
+            if not compared:
+                await asyncio.sleep(_LOOK_EVERY)
+                continue
             for run in self._runs():
                 await self._ship(link, run)
             try:
@@ -77,6 +74,24 @@ class Shipping:
                     await self._poked.wait()
             except TimeoutError:
                 continue
+
+    async def _compare(self, link: MemberLink) -> bool:
+        """Hear what the server has; whether it said it: one with a full disk does not, and everything else goes on."""
+        runs = self._runs()
+        try:
+            found = await link.request(Runs(runs), within=_WITHIN)
+        except RequestError as error:
+            self._refused("", error)
+            return False
+        self._said.pop("", None)
+        over, at = found.get("over"), found.get("at")
+        self._at = {
+            run: size for run, size in (at if isinstance(at, dict) else {}).items() if type(size) is int
+        }
+        for run in over if isinstance(over, list) else ():
+            if run in runs:
+                self._remove(run)
+        return True
 
     async def _ship(self, link: MemberLink, run: str) -> None:
         """Ship what a run has new, and remove it once it is over and the server has it."""
@@ -92,6 +107,7 @@ class Shipping:
                 if look.data:
                     answer = await link.request(LogPiece(run, at, look.data), within=_WITHIN)
                     self._at[run] = _reached(answer)
+                    self._said.pop(run, None)
                 elif look.over:
                     # The server may have what this disk has lost.
                     await link.request(Over(run, max(at, look.size)), within=_WITHIN)
@@ -100,8 +116,13 @@ class Shipping:
                 else:
                     return
         except RequestError as error:
-            if error.code != "busy":
-                _log.warning("the log %s is not taken: %s", run, error.message)
+            self._refused(run, error)
+
+    def _refused(self, run: str, error: RequestError) -> None:
+        """Log why the server takes nothing of a run now, once for each reason; it is tried again."""
+        if error.code != "busy" and self._said.get(run) != error.message:
+            self._said[run] = error.message
+            _log.warning("the log%s is not taken: %s", run and f" {run}", error.message)
 
     async def _ship_counts(self, link: MemberLink, run: str) -> None:
         data = await asyncio.to_thread(self._read_counts, run)
@@ -151,6 +172,7 @@ class Shipping:
         for kind in ("counts", "jsonl"):
             (self._directory / f"{run}.{kind}").unlink(missing_ok=True)
         self._at.pop(run, None)
+        self._said.pop(run, None)
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # One that came back with a power cut would be shipped again.

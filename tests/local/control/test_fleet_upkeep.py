@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -17,6 +18,7 @@ from irons_local.fleet.link import MemberLink
 from irons_local.fleet.messages import Beat, Runs
 from irons_local.ipc.framing import RequestError
 from irons_local.member.dialling import Dialler
+from irons_local.member.policies import PolicyBook
 
 
 def test_what_fails_at_a_member_is_tried_again_and_stopsnothing(tmp_path: Path) -> None:
@@ -92,3 +94,21 @@ def test_a_member_has_few_requests_at_once(tmp_path: Path, monkeypatch: pytest.M
                 await asyncio.gather(running, return_exceptions=True)
 
     run(story())
+
+
+def test_a_policy_on_a_full_disk_is_the_last_one_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before is active no more, neither while the process lives nor when the next one reads what is kept."""
+    book = PolicyBook(tmp_path)
+    book.put(CELL, book.made("epoch", 11, {}, {"mode": "deny", "rules": [{"pattern": "a.test"}]}, []))
+
+    def full(*_given: Any, **_more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("irons_local.member.policies.write_whole", full)
+    later = book.made("epoch", 12, {}, {"mode": "deny", "rules": []}, [])
+    with pytest.raises(OSError, match="No space"):
+        book.put(CELL, later)
+    assert book.get(CELL) == later
+    assert PolicyBook(tmp_path).get(CELL) is None
