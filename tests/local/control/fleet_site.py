@@ -23,6 +23,7 @@ from irons_local.member.join import join
 
 CELL = "sb_00112233445566ff"
 OTHER = "sb_ffeeddccbbaa9988"
+RUN = "1700000000000000-4242-0"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.fleet_site import CELL, OTHER, Site, linked, nothing, site
+from tests.local.control.fleet_site import CELL, OTHER, RUN, Site, linked, nothing, site
 from tests.local.control.lab import run, until
 
 from irons_local.control.audit import events
@@ -38,8 +38,6 @@ from irons_local.member.identity import read_identity, write_identity
 from irons_local.member.join import JoinError, join
 from irons_local.member.policies import PolicyBook
 from irons_local.member.shipping import Shipping
-
-RUN = "1700000000000000-4242-0"
 
 
 async def spoken(address: str, context: ssl.SSLContext, said: ToServer) -> Body:

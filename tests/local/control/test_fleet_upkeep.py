@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.fleet_site import CELL, OTHER, Asked, linked, nothing, site
+from tests.local.control.fleet_site import CELL, OTHER, RUN, Asked, linked, nothing, site
 from tests.local.control.lab import ForwardLoop, run
 
+from irons_local.control.audit.ingest import GatheredLogs, Ingest
+from irons_local.control.audit.log import Audit
+from irons_local.control.audit.retention import Retention
 from irons_local.control.fleet.copies import LogCopies
 from irons_local.fleet.link import MemberLink
 from irons_local.fleet.messages import Beat, Runs
 from irons_local.ipc.framing import RequestError
+from irons_local.ipc.messages import PutPolicy
 from irons_local.member.dialling import Dialler
+from irons_local.member.identity import read_identity
+from irons_local.member.join import join
 from irons_local.member.policies import PolicyBook
 
 
@@ -112,3 +119,52 @@ def test_a_policy_on_a_full_disk_is_the_last_one_all_the_same(
         book.put(CELL, later)
     assert book.get(CELL) == later
     assert PolicyBook(tmp_path).get(CELL) is None
+
+
+def test_no_power_cut_undoes_what_members_go_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has the database's log before a token is answered, a member counts as removed, a policy or a cell goes out, or a log that was taken in is removed."""
+    synced: list[str] = []
+    sync = os.fdatasync
+    copy = tmp_path / f"site/fleet/logs/n2/{RUN}.jsonl"
+
+    def noted(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name + ("" if copy.exists() else " alone"))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+
+    def durable(copied: bool = False) -> int:
+        """How often the database's log was written out since this was asked last, with the copy of a member's log next to it or without."""
+        found = synced.count("irons.db-wal" if copied else "irons.db-wal alone")
+        synced.clear()
+        return found
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            token = await here.add("n2")
+            assert durable()
+            await join(token, tmp_path / "n2")
+            assert durable() == 2
+            asked = Asked()
+            async with linked(read_identity(tmp_path / "n2"), asked.hear):
+                await here.is_("n2", "connected")
+                synced.clear()
+                await here.fleet.members.cells_of("n2").make_with_veth(CELL)
+                assert durable()
+                ask = here.fleet.members.elsewhere(CELL)
+                assert ask is not None
+                await ask(PutPolicy(CELL, {"mode": "deny", "rules": []}))
+                assert durable()
+            await here.fleet.remove("n2")
+            assert durable()
+            audit = Audit(
+                here.store, GatheredLogs(Ingest(here.home / "own"), here.home / "fleet/logs"), Retention()
+            )
+            copy.parent.mkdir(parents=True)
+            for path in (copy, copy.with_suffix(".over")):
+                path.touch()
+            await audit.catch_up()
+            assert not copy.exists()
+            assert durable(copied=True)
+
+    run(story())

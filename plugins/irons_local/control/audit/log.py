@@ -244,7 +244,8 @@ class Audit:
 
     async def _keep_house(self, taken: IngestResult) -> None:
         if taken.finished:
-            await self._store.write(self._ingest.sweep)
+            # A log must not go before the disk has what was taken from it.
+            await self._store.write(self._ingest.sweep, settled=True)
         if self._crowded:
             await self._store.write(lambda connection: retention.rotate(connection, self._kept))
             self._crowded = False

@@ -107,7 +107,9 @@ class Fleet:
             name, address or narrowest(host, port, exact=True), self._authority.fingerprint
         )
         until = times.now() + LASTS * 1_000_000
-        await self._store.write(lambda connection: members.add(connection, name, token.hash, until))
+        await self._store.write(
+            lambda connection: members.add(connection, name, token.hash, until), durable=True
+        )
         return token
 
     async def remove(self, name: str) -> None:
@@ -116,7 +118,7 @@ class Fleet:
         Raises:
             HttpError: there is none of that name.
         """
-        gone = await self._store.write(lambda connection: members.remove(connection, name))
+        gone = await self._store.write(lambda connection: members.remove(connection, name), durable=True)
         self.members.part(name)
         if not gone:
             raise missing(f"there is no member {name!r}", "irons fleet status shows what there is")

@@ -177,7 +177,9 @@ class FleetListener:
     async def _join(self, joining: Join) -> Body:
         # First, so that a token is used up by whatever comes with it.
         token = hash_of(joining.secret)
-        if not await self._store.write(lambda connection: members.spend(connection, joining.name, token)):
+        if not await self._store.write(
+            lambda connection: members.spend(connection, joining.name, token), durable=True
+        ):
             raise RequestError(
                 "token", "the token is not valid: used, over, or of another server; make a new one"
             )
@@ -186,7 +188,9 @@ class FleetListener:
         except CertificateError as error:
             raise RequestError("input", str(error)) from error
         name, fingerprint = joining.name, issued.fingerprint
-        if not await self._store.write(lambda connection: members.join(connection, name, fingerprint)):
+        if not await self._store.write(
+            lambda connection: members.join(connection, name, fingerprint), durable=True
+        ):
             raise RequestError("token", f"the member {name} was removed")
         self._members.part(name)
         _log.info("the member %s has joined (irons %s)", name, joining.version[:40])

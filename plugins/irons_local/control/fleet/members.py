@@ -324,7 +324,9 @@ class FleetMembers:
         self._link(member)
         async with self._turn(cell):
             if self._places.get(cell) != member:
-                await self._store.write(lambda connection: members.place(connection, cell, member))
+                await self._store.write(
+                    lambda connection: members.place(connection, cell, member), durable=True
+                )
                 self._places[cell] = member
             try:
                 await self._enforce(cell)
@@ -352,7 +354,9 @@ class FleetMembers:
                     f"the member {member} has later policies than this server's database",
                     f"remove it and let it join again: irons fleet remove {member}; irons fleet add {member}",
                 )
-            counted = await self._store.write(lambda connection: members.next_revision(connection, member))
+            counted = await self._store.write(
+                lambda connection: members.next_revision(connection, member), durable=True
+            )
             if counted is None:
                 raise unready(f"the member {member} was removed")
             revision, lefts = counted, _lefts(asked.policy)

@@ -77,7 +77,9 @@ class Store:
 
         return await asyncio.get_running_loop().run_in_executor(self._reader, in_context)
 
-    async def write(self, work: Work[T], *, last: bool = False) -> T:
+    async def write(
+        self, work: Work[T], *, last: bool = False, durable: bool = False, settled: bool = False
+    ) -> T:
         """Run `work` in a write transaction; what it wrote is there when this returns, or not at all.
 
         It runs in a copy of the caller's context: the change log records the origin of the request.
@@ -85,16 +87,23 @@ class Store:
         Args:
             work: may run again where it failed for lack of room.
             last: the room that is kept for the last steps may be used for it.
+            durable: wait until the disk has it, so that no power cut undoes it.
+            settled: begin only once the disk has what was written before.
 
         Raises:
             NoRoomError: the disk is full; nothing was written.
-            StoreError: the database failed; nothing was written.
+            StoreError: the database failed; nothing was written, or, of what is `durable`, a power cut may undo it.
         """
         writes = self._write_last if last else self.write_now
         context = contextvars.copy_context()
 
         def in_context() -> T:
-            return context.run(writes, work)
+            if settled:
+                self._sync()
+            done = context.run(writes, work)
+            if durable:
+                self._sync()
+            return done
 
         done = await asyncio.get_running_loop().run_in_executor(self._writer, in_context)
         for told in self._committed:
@@ -128,6 +137,21 @@ class Store:
                 raise
             reading.execute("PRAGMA query_only = ON")
         return writing, reading
+
+    def _sync(self) -> None:
+        """Wait until the disk has all that was committed."""
+        try:
+            for path, sync in (
+                (self.path.with_name(f"{self.path.name}-wal"), os.fdatasync),
+                (self.path.parent, os.fsync),
+            ):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    sync(fd)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise StoreError(f"the disk that holds {self.path} failed: {error.strerror}") from error
 
     def _write_last(self, work: Work[T]) -> T:
         return self._with_spare(lambda: self.write_now(work))
@@ -174,7 +198,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
-    # With WAL this cannot corrupt the file; a power cut may lose the last transactions, a kill loses none.
+    # With WAL this cannot corrupt the file; a power cut may lose the last transactions, but for durable ones, and a kill none.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_size_limit = 67108864")
