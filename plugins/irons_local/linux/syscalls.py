@@ -30,6 +30,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
 _FICLONE = 0x40049409
 _SYS_OPENAT2 = 437
 
@@ -51,6 +52,16 @@ def syncfs(descriptor: int) -> None:
         OSError: it could not be.
     """
     checked(libc.syncfs(descriptor), "syncfs")
+
+
+def free_beginning(descriptor: int, size: int) -> None:
+    """Give the blocks of a file's beginning back: its size stays, and zeros are read there (fallocate(2)).
+
+    Raises:
+        OSError: the file system keeps no holes, among others.
+    """
+    mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    checked(libc.fallocate(descriptor, mode, ctypes.c_int64(0), ctypes.c_int64(size)), "fallocate")
 
 
 def clone(target: int, source: int) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.local.control.lab import until
 
@@ -132,3 +134,25 @@ class Asked:
 async def nothing(_: Body) -> Body:
     """Answer that it is done."""
     return {}
+
+
+def lines(*records: dict[str, Any], cell: str = CELL) -> bytes:
+    """A log."""
+    made = [
+        {"run": RUN, "seq": seq, "at": 1_700_000_000_000_000 + seq, "cell": cell, **record}
+        for seq, record in enumerate(records, 1)
+    ]
+    return b"".join(json.dumps(each).encode() + b"\n" for each in made)
+
+
+def refusal(conn: int, host: str) -> dict[str, Any]:
+    """A whole event."""
+    return {
+        "kind": "event",
+        "conn": conn,
+        "host": host,
+        "port": 443,
+        "protocol": "tls",
+        "allowed": False,
+        "mode": "deny",
+    }

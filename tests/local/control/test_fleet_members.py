@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import ssl
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.local.control.fleet_site import CELL, OTHER, RUN, Site, linked, nothing, site
+from tests.local.control.fleet_site import CELL, OTHER, RUN, Site, lines, linked, nothing, refusal, site
 from tests.local.control.lab import run, until
 
 from irons_local.control.audit import events
@@ -207,28 +205,6 @@ def test_a_stream_is_brought_by_who_was_asked(tmp_path: Path) -> None:
                     stream.take()
 
     run(story())
-
-
-def lines(*records: dict[str, Any], cell: str = CELL) -> bytes:
-    """A log."""
-    made = [
-        {"run": RUN, "seq": seq, "at": 1_700_000_000_000_000 + seq, "cell": cell, **record}
-        for seq, record in enumerate(records, 1)
-    ]
-    return b"".join(json.dumps(each).encode() + b"\n" for each in made)
-
-
-def refusal(conn: int, host: str) -> dict[str, Any]:
-    """A whole event."""
-    return {
-        "kind": "event",
-        "conn": conn,
-        "host": host,
-        "port": 443,
-        "protocol": "tls",
-        "allowed": False,
-        "mode": "deny",
-    }
 
 
 class Log:

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.fleet_site import CELL, OTHER, RUN, Asked, linked, nothing, site
+from tests.local.control.fleet_site import CELL, OTHER, RUN, Asked, lines, linked, nothing, refusal, site
 from tests.local.control.lab import ForwardLoop, run
 
+from irons_local.control.audit import events
+from irons_local.control.audit.events import Query
 from irons_local.control.audit.ingest import GatheredLogs, Ingest
 from irons_local.control.audit.log import Audit
 from irons_local.control.audit.retention import Retention
+from irons_local.control.fleet import copies as module
 from irons_local.control.fleet.copies import LogCopies
+from irons_local.control.store import members
 from irons_local.fleet.link import MemberLink
 from irons_local.fleet.messages import Beat, Runs
 from irons_local.ipc.framing import RequestError
@@ -166,5 +170,52 @@ def test_no_power_cut_undoes_what_members_go_by(tmp_path: Path, monkeypatch: pyt
             await audit.catch_up()
             assert not copy.exists()
             assert durable(copied=True)
+
+    run(story())
+
+
+def test_a_run_that_was_begun_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many copies as there may be no run is begun, and those that were go on to their end, after which there is room again."""
+    monkeypatch.setattr(module, "MOST", 64 * 1024)
+    copies = LogCopies(tmp_path)
+    long, other = RUN, RUN.replace("-0", "-1")
+    size = copies.append(long, 0, b"x" * 80 * 1024, counts=False)
+    with pytest.raises(RequestError, match="take in what it has first"):
+        copies.append(other, 0, b"line\n", counts=False)
+    assert copies.append(long, 0, b"counts", counts=True) == 6
+    size = copies.append(long, size, b"end\n", counts=False)
+    copies.end(long, size)
+    for path in tmp_path.glob(f"{long}.*"):
+        path.unlink()
+    assert copies.append(other, 0, b"line\n", counts=False) == 5
+
+
+def test_what_was_taken_in_of_a_long_run_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that go on for as long as one of their connections lives do not use up what a member may have here."""
+    monkeypatch.setattr("irons_local.control.audit.ingest._SWEPT_EVERY", 1)
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            await here.store.write(lambda connection: members.place(connection, CELL, "n2"))
+            audit = Audit(
+                here.store, GatheredLogs(Ingest(here.home / "own"), here.home / "fleet/logs"), Retention()
+            )
+            copies = LogCopies(here.home / "fleet/logs/n2")
+            path = here.home / f"fleet/logs/n2/{RUN}.jsonl"
+            data = lines(*(refusal(conn, f"h{conn}.test") for conn in range(1, 2001)))
+            half = data.index(b"\n", len(data) // 2) + 1
+            assert copies.append(RUN, 0, data[:half], counts=False) == half
+            before = path.stat().st_blocks
+            await audit.catch_up()
+            if path.stat().st_blocks >= before:
+                pytest.skip("this file system keeps no holes")
+            assert path.stat().st_blocks * 512 <= 8192
+            assert copies.compare([RUN]) == ({RUN: half}, [])
+            assert copies.append(RUN, half, data[half:], counts=False) == len(data)
+            await audit.catch_up()
+            found = here.store.write_now(lambda connection: events.page(connection, Query(size=5000))).events
+            assert len({event["host"] for event in found}) == 2000
 
     run(story())

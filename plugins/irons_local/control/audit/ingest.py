@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -26,6 +27,8 @@ CHUNK = 1024 * 1024
 """Bytes of one log that are taken in by one transaction."""
 PIECES = 2
 """Logs of a member of which something is taken in by one transaction."""
+_SWEPT_EVERY = 16 * 1024 * 1024
+"""Bytes of copies of members' logs that are taken in before the room that they took is free again."""
 COUNTS = 4 * 1024 * 1024
 """Bytes of the counts next to a log that are read at most."""
 
@@ -35,6 +38,7 @@ _RUN = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,6})", re.ASCII)
 _STILLBORN = 5.0
 _PLACE = struct.Struct("<QQ")
 _LONGEST_CELL = 64
+_PAGE = 4096
 
 
 class _Known(NamedTuple):
@@ -52,7 +56,7 @@ class IngestResult(NamedTuple):
         finished: some log was taken in to its end.
         asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
         changed: events that readers may have seen before and that are not as they were, with the subject of each.
-        read: something was read.
+        read: bytes that were read of copies of a member's logs.
     """
 
     shown: int
@@ -60,7 +64,7 @@ class IngestResult(NamedTuple):
     finished: bool
     asked: frozenset[tuple[str, int]] = frozenset()
     changed: tuple[tuple[int, int], ...] = ()
-    read: bool = False
+    read: int = 0
 
 
 class Believing(Protocol):
@@ -105,7 +109,7 @@ class Ingest:
             for row in connection.execute("SELECT run, offset, seq, finished FROM runs")
             if (run := self._own(row["run"])) is not None
         }
-        shown, more, finished, pieces = 0, False, False, 0
+        shown, more, finished, pieces, read = 0, False, False, 0, 0
         asked: set[tuple[str, int]] = set()
         changed: list[tuple[int, int]] = []
         for run in self._in_turns(sorted({*self._runs(), *known})):
@@ -119,13 +123,14 @@ class Ingest:
                 more = True
                 break
             taken = self._take(connection, run, at)
-            pieces += taken.read
+            pieces += taken.read > 0
+            read += taken.read
             shown += taken.shown
             more = more or taken.more
             finished = finished or taken.finished
             asked |= taken.asked
             changed += taken.changed
-        return IngestResult(shown, more, finished, frozenset(asked), tuple(changed))
+        return IngestResult(shown, more, finished, frozenset(asked), tuple(changed), read)
 
     def _in_turns(self, runs: list[str]) -> list[str]:
         """The runs, from the one on that was left out last."""
@@ -133,10 +138,17 @@ class Ingest:
         return runs[first:] + runs[:first]
 
     def sweep(self, connection: sqlite3.Connection) -> None:
-        """Remove the logs that were taken in to their end; the transaction that recorded this has ended."""
-        for row in connection.execute("SELECT run FROM runs WHERE finished = 1").fetchall():
+        """Remove the logs that were taken in to their end; the transaction that recorded this has ended, and the disk has it.
+
+        Of a copy that goes on, for as long as one of its connections lives, the part that was taken in takes no room any more.
+        """
+        for row in connection.execute("SELECT run, offset, finished FROM runs").fetchall():
             run = self._own(row["run"])
-            if run is None or (self._prefix and not self._path(run, "over").exists()):
+            if run is None:
+                continue
+            if not row["finished"] or (self._prefix and not self._over(run)):
+                if self._prefix:
+                    _thin(self._path(run), row["offset"])
                 continue
             # Without its log the counts are nothing, so they go first.
             self._path(run, "counts").unlink(missing_ok=True)
@@ -179,7 +191,7 @@ class Ingest:
             (f"{self._prefix}{run}", at.offset + whole, taking.seq, taking.ended),
         )
         return IngestResult(
-            shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()), read=True
+            shown, more, taking.ended, frozenset(asked), tuple(taking.changed.items()), max(1, whole)
         )
 
     def _believed(
@@ -258,6 +270,7 @@ class GatheredLogs:
         # Members that have a turn before there is nothing more.
         self._round: list[Ingest] = []
         self._finished = False
+        self._unswept = 0
 
     def take(self, connection: sqlite3.Connection) -> IngestResult:
         """Take in what the logs have new, a piece of each."""
@@ -269,7 +282,10 @@ class GatheredLogs:
             taken = each.take(connection)
             found.append(taken)
             self._round = [*self._round[1:], *([each] if taken.more else [])]
-        self._finished = self._finished or any(each.finished for each in found)
+        self._unswept += sum(each.read for each in found[1:])
+        self._finished = (
+            self._finished or self._unswept >= _SWEPT_EVERY or any(each.finished for each in found)
+        )
         return IngestResult(
             sum(each.shown for each in found),
             found[0].more or bool(self._round),
@@ -280,7 +296,7 @@ class GatheredLogs:
 
     def sweep(self, connection: sqlite3.Connection) -> None:
         """Remove the logs that were taken in to their end."""
-        self._finished = False
+        self._finished, self._unswept = False, 0
         for each in self._all():
             each.sweep(connection)
 
@@ -323,6 +339,21 @@ def _read(path: Path, offset: int, ended: bool | None = None) -> tuple[bytes, bo
         return os.pread(fd, CHUNK, offset), over
     finally:
         os.close(fd)
+
+
+def _thin(path: Path, taken: int) -> None:
+    """Give back the room of a log's beginning; a file system that can't keeps it for as long as there is the log."""
+    # It is little that is read of a fleet's logs, and the calls of the C library take a while to import.
+    from irons_local.linux.syscalls import free_beginning
+
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            whole = taken - taken % _PAGE
+            if whole and stat.S_ISREG(os.fstat(fd).st_mode):
+                free_beginning(fd, whole)
+        finally:
+            os.close(fd)
 
 
 def _counted(path: Path) -> dict[int, int]:

@@ -10,9 +10,13 @@ from irons.files import make_private
 from irons_local.ipc.framing import RequestError
 
 MOST = 1 << 30
-"""Bytes of all copies of a member; more is left at the member until a run of it is over."""
+"""Bytes of all copies of a member, but for what was taken in: with more none is begun, until some is."""
+MOST_IN_ALL = 2 * MOST
+"""The same for what goes on: the end of a run, by which its copy goes, must come."""
 MOST_COUNTS = 4 * 1024 * 1024
 MOST_FILES = 8192
+_BLOCK = 512
+"""Bytes of what stat(2) counts."""
 
 
 class LogCopies:
@@ -69,7 +73,7 @@ class LogCopies:
             raise RequestError("over", "that run is whole already")
         if counts and at + len(data) > MOST_COUNTS:
             raise RequestError("large", "the counts are too large")
-        self._have_room()
+        self._have_room(MOST if fresh and not counts else MOST_IN_ALL)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags | (os.O_TRUNC if counts and not at else 0), 0o600)
         try:
@@ -114,9 +118,10 @@ class LogCopies:
         os.close(os.open(over, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._sync()
 
-    def _have_room(self) -> None:
-        sizes = [each.stat().st_size for each in os.scandir(self._directory)]
-        if sum(sizes) >= MOST or len(sizes) >= MOST_FILES:
+    def _have_room(self, most: int) -> None:
+        # Of what was taken in the blocks are free again.
+        used = [each.stat().st_blocks * _BLOCK for each in os.scandir(self._directory)]
+        if sum(used) >= most or len(used) >= MOST_FILES * most // MOST:
             raise RequestError("busy", "the server has to take in what it has first")
 
     def _size(self, run: str) -> int:
