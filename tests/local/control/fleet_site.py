@@ -108,6 +108,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.all: list[str] = []
+        self.settings: Body = {}
         self.failing: Counter[str] = Counter()
         self.waiting: dict[str, asyncio.Event] = {}
 
@@ -115,6 +116,8 @@ class Asked:
         """Answer."""
         said = f"{body['op']} {body.get('cell', '')}".strip()
         self.all.append(said)
+        if said == "settings":
+            self.settings = body
         if said in self.waiting:
             await self.waiting[said].wait()
         if self.failing[said] > 0:

@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from collections.abc import Collection
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from irons_local.member.dialling import Dialler
 from irons_local.member.identity import read_identity
 from irons_local.member.join import join
 from irons_local.member.policies import PolicyBook
+from irons_policy.hostnet import HostNetwork
 
 
 def test_what_fails_at_a_member_is_tried_again_and_stopsnothing(tmp_path: Path) -> None:
@@ -217,5 +219,23 @@ def test_what_was_taken_in_of_a_long_run_takes_no_room(
             await audit.catch_up()
             found = here.store.write_now(lambda connection: events.page(connection, Query(size=5000))).events
             assert len({event["host"] for event in found}) == 2000
+
+    run(story())
+
+
+def test_members_know_all_addresses_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it listens on every address, no rule opens its ports at any that it has: a member cannot find those out by itself."""
+    own = frozenset(map(ip_address, ("127.0.0.1", "10.9.9.9", "100.64.7.7", "fd00::7", "fe80::1")))
+    monkeypatch.setattr("irons_local.control.fleet.members.read_host_network", lambda: HostNetwork(own=own))
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            here.fleet.members.settings([("0.0.0.0", 7443), ("192.0.2.1", 80)], None)
+            asked = Asked()
+            async with linked(await here.joined("n2"), asked.hear):
+                await asked.heard("settings")
+            there = {tuple(each) for each in asked.settings["listeners"]}
+            assert {("10.9.9.9", 7443), ("100.64.7.7", 7443), ("fd00::7", 7443), ("192.0.2.1", 80)} < there
+            assert ("10.9.9.9", 80) not in there
 
     run(story())

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -37,6 +38,7 @@ from irons_local.fleet.messages import (
 from irons_local.ipc.fields import BadMessageError
 from irons_local.ipc.framing import Body, LinkError, RequestError
 from irons_local.ipc.messages import Forget, FromControl, PutPolicy, call_of
+from irons_local.linux.routes import read_host_network
 
 _log = logging.getLogger(__name__)
 _WITHIN = 25.0
@@ -117,7 +119,7 @@ class FleetMembers:
 
     def settings(self, listeners: Sequence[tuple[str, int]], upstream: Mapping[str, Any] | None) -> None:
         """What holds for the cells of all members, from now on."""
-        found = FleetSettings(upstream, [list(each) for each in listeners])
+        found = FleetSettings(upstream, _everywhere(listeners))
         if found == self._settings:
             return
         self._settings = found
@@ -382,6 +384,19 @@ class FleetMembers:
     def _turn(self, cell: str) -> asyncio.Lock:
         """A cell comes to a member, and goes from it, one after the other."""
         return self._turns.setdefault(cell, asyncio.Lock())
+
+
+def _everywhere(listeners: Sequence[tuple[str, int]]) -> list[list[Any]]:
+    """Listeners as other machines meet them: one on every address is also on each that this machine has."""
+    found = [list(each) for each in listeners]
+    ports = [port for address, port in listeners if ip_address(address).is_unspecified]
+    if ports:
+        # Without an answer of the kernel the address that a member dials is closed to its sandboxes, and others as far as no rule opens them.
+        with contextlib.suppress(OSError):
+            known = read_host_network().own
+            own = sorted(str(each) for each in known if not each.is_loopback and not each.is_link_local)
+            found += [[address, port] for port in ports for address in own]
+    return found
 
 
 def _lefts(policy: Mapping[str, Any]) -> list[int | None]:
