@@ -33,6 +33,7 @@ class PretendedIncus:
         refusing: why it trusts no certificate.
         project: the configuration of the project of irons.
         members: the state of each member of its cluster; empty where it is none. The first answers.
+        addresses: where it listens on the network.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +44,7 @@ class PretendedIncus:
         self.breaking = False
         self.failing: set[str] = set()
         self.members: dict[str, str] = {}
+        self.addresses: list[str] = []
         self.refusing = ""
         self.project = dict(_CONFIG)
         self._connections: set[asyncio.StreamWriter] = set()
@@ -93,12 +95,19 @@ class PretendedIncus:
         if path == "":
             needed = ["container_nic_ipvlan", "projects_restrictions", "projects_restricted_cluster_target"]
             name = next(iter(self.members), "alone")
-            about = {"server_name": name, "server_clustered": bool(self.members)}
+            about = {
+                "server_name": name,
+                "server_clustered": bool(self.members),
+                "addresses": self.addresses,
+            }
             found = {"api_extensions": needed, "environment": about}
         elif kind == "certificates" and self.refusing:
             return 403, {"type": "error", "error": self.refusing, "error_code": 403}
         elif kind == "cluster":
-            found = [{"server_name": name, "status": state} for name, state in self.members.items()]
+            found = [
+                {"server_name": name, "status": state, "url": f"https://192.0.2.{number}:8443"}
+                for number, (name, state) in enumerate(self.members.items(), 1)
+            ]
         elif kind == "projects":
             if method == "PUT":
                 self.project = json.loads(body)["config"]

@@ -20,6 +20,7 @@ from irons_local.cell.layout import Namespaces, Veth, outer_name
 from irons_local.engines.incus import engine as module
 from irons_local.engines.incus import instance
 from irons_local.engines.incus.engine import IncusContainers
+from irons_local.engines.incus.offer import IncusEngine
 from irons_local.engines.incus.present import PresentRun
 from irons_local.engines.incus.project import Pool
 from irons_local.engines.incus.reach.ways import SocketWay
@@ -443,5 +444,27 @@ def test_a_stop_without_incus_keeps_the_boot_log(bench: Bench) -> None:
                     await bench.engine.stop(SANDBOX)
             assert await bench.engine.boot_output(SANDBOX) == kept
             await remove_tree(bench.home())
+
+    bench.run(work())
+
+
+@pytest.mark.process
+def test_where_incus_listens_is_closed_to_sandboxes(
+    bench: Bench, creates: Callable[[], Awaitable[object]]
+) -> None:
+    """A create finds out where each member answers on the network, and that is known while Incus is away."""
+
+    async def work() -> None:
+        bench.incus.members = {"n1": "Online", "n2": "Offline"}
+        bench.incus.addresses = ["10.9.9.9:8443", "[fd00::9]:8444", "n1.example:8443"]
+        async with bench.incus.open():
+            await creates()
+        engine = IncusEngine(Kit(bench.cells, bench.sandboxes.parent / "images", bench.sandboxes))
+        assert set(engine.listening()) == {
+            ("10.9.9.9", 8443),
+            ("fd00::9", 8444),
+            ("192.0.2.1", 8443),
+            ("192.0.2.2", 8443),
+        }
 
     bench.run(work())

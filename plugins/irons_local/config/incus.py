@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+from irons.files import write_whole
 
 SETTING = "incus_socket"
 SOCKET = "/var/lib/incus/unix.socket"
@@ -12,6 +16,9 @@ SOCKET = "/var/lib/incus/unix.socket"
 
 CLUSTER = "cluster.json"
 """The file that says which cluster was joined, in its directory."""
+
+ADDRESSES = "incus-addresses.json"
+"""The file that says where Incus listens on the network."""
 
 
 def joined_directory(local: Path) -> Path:
@@ -46,3 +53,26 @@ def incus_socket(settings: Path) -> Path:
         return read_incus(local if isinstance(local, dict) else {})
     except (OSError, ValueError):
         return Path(SOCKET)
+
+
+def addresses(local: Path) -> list[tuple[str, int]]:
+    """Where Incus listens on the network, as `note_addresses` kept it; empty where it does not, or none was used yet.
+
+    Args:
+        local: the directory of the local backend's state.
+    """
+    try:
+        found = json.loads((local / ADDRESSES).read_bytes())
+        return [(str(ip_address(address)), int(port)) for address, port in found]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def note_addresses(local: Path, found: Collection[tuple[str, int]]) -> None:
+    """Keep where Incus listens on the network: no rule opens that to a sandbox.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if sorted(found) != addresses(local):
+        write_whole(local / ADDRESSES, json.dumps(sorted(found)))

@@ -52,7 +52,7 @@ from irons_local.control.store.database import TURN, Store, StoreError
 from irons_local.control.store.keyring import KeyRing
 from irons_local.control.store.terms import Instant
 from irons_local.engines.namespace.starter import Starter
-from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit, Members
+from irons_local.engines.protocol import Cells, Engine, EngineMaker, Kit, Listens, Members
 from irons_local.errors import CellError, EngineError
 from irons_local.images.layers import Layers
 from irons_local.ipc.inherit import inherited
@@ -231,6 +231,9 @@ class Server:
         fleet = self.plane.fleet
         if fleet is not None:
             served += fleet.addresses
+        for engine in self.plane.engines.values():
+            if isinstance(engine, Listens):
+                served += engine.listening()
         return [*served, *self.plane.doors.listening()]
 
     def _meet(self, sock: socket.socket, worker: int, cells: Sequence[str]) -> None:

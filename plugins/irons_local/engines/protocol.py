@@ -37,6 +37,7 @@ __all__ = [
     "EngineMaker",
     "KeptFiles",
     "Kit",
+    "Listens",
     "Look",
     "Made",
     "Members",
@@ -247,6 +248,15 @@ class Spread(Protocol):
 
     def member_of(self, sandbox: str) -> str:
         """The other machine that the cell of a running sandbox is on; "" where it is this one, or there is no cell."""
+        ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """What an engine may have besides: something by which machines are made listens on the network."""
+
+    def listening(self) -> Sequence[tuple[str, int]]:
+        """Its addresses, literal, and ports, as they are known now: no rule opens those to a sandbox."""
         ...
 
 

@@ -230,6 +230,7 @@ class PretendGateway:
     mute: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     upstream: dict[str, Any] | None = None
+    listeners: list[list[Any]] = field(default_factory=list)
     gone: bool = False
     refuses: str = ""
 
@@ -246,6 +247,7 @@ class PretendGateway:
         self.asked.append(body["op"])
         if body["op"] == "listeners":
             self.upstream = body.get("upstream")
+            self.listeners = body["listeners"]
         if body["op"] == "policy" and self.refuses:
             await self.link.refuse(message, "failed", self.refuses)
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.local.control.lab import PretendEngine
+from tests.local.control.lab import PretendEngine, control_plane, run, until
 
 from irons.hookspecs import hookimpl
 from irons.host import PluginHost
@@ -54,3 +54,24 @@ def test_a_built_in_that_cannot_be_loaded_is_left_out(
     monkeypatch.setattr(engine_registry, "BUILT_IN", {"gone": "irons_local.engines.protocol.gone:Gone"})
     assert engine_registry.make_engines(kit, {"vm": lambda kit: PretendEngine(kit.cells)}).keys() == {"vm"}
     assert "engine gone cannot be loaded" in caplog.text
+
+
+class Listening(PretendEngine):
+    """An engine whose machines are made by something that listens on the network."""
+
+    def listening(self) -> list[tuple[str, int]]:
+        return [("10.89.0.1", 8443)]
+
+
+def test_what_an_engine_listens_on_is_closed_to_sandboxes(tmp_path: Path) -> None:
+    """The gateway is told of it as of the ports of irons itself."""
+
+    async def story() -> None:
+        async with control_plane(tmp_path, Listening()) as lab:
+
+            async def told() -> bool:
+                return ["10.89.0.1", 8443] in lab.gateway.listeners
+
+            await until(told)
+
+    run(story())

@@ -22,6 +22,7 @@ from irons_local.bundle import sshd
 from irons_local.bundle.machine import INSTANCE, Machine
 from irons_local.cell.layout import SANDBOX4, SANDBOX6, outer_name
 from irons_local.cell.veth import remove_left, remove_lost
+from irons_local.config.incus import note_addresses
 from irons_local.engines import starting
 from irons_local.engines.homes import Homes, is_unfinished, lay_settings, reserved, sandbox_of
 from irons_local.engines.incus import guest, images, inside, instance, owner, project
@@ -213,6 +214,7 @@ class IncusContainers:
             await self._owner.check()
             member = await self._places.choose(spec.member)
             self._room.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await asyncio.to_thread(note_addresses, self._room.parent, self._places.listening)
             async with self._images.keeping():
                 image = await self._images.ensure(spec.image, self._default_image, progress)
                 if not image.sshd:

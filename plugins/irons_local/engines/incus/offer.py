@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irons_local.bundle.machine import Machine
-from irons_local.config.incus import CLUSTER, joined_directory
+from irons_local.config.incus import CLUSTER, addresses, joined_directory
 from irons_local.engines.protocol import SSH_PORT, Activity, Kit, Look, Made, Spec
 from irons_local.progress import Progress, unheard
 
@@ -109,6 +109,10 @@ class IncusEngine:
     async def look(self, sandbox: str) -> Look:
         """See `Engine.look`."""
         return await self._engine.look(sandbox) if self._has_any else Look("absent")
+
+    def listening(self) -> Sequence[tuple[str, int]]:
+        """See `Listens.listening`."""
+        return addresses(self._kit.sandboxes.parent)
 
     def member_of(self, sandbox: str) -> str:
         """See `Spread.member_of`."""

@@ -5,9 +5,12 @@ A member other than this machine has cells through its agent alone. Where none i
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from irons_local.engines.incus.client import Incus, IncusError
 from irons_local.engines.incus.instances import location
@@ -15,6 +18,7 @@ from irons_local.engines.protocol import Cells, Members
 from irons_local.errors import CellError, EngineError
 
 _ONLINE = "Online"
+_PORT = 8443
 
 
 class MemberCells:
@@ -25,6 +29,9 @@ class MemberCells:
         cells: those of this machine.
         members: those of others; None where there are none.
         beside: the Incus of this machine, where that is not known to be the same one.
+
+    Attributes:
+        listening: the addresses and ports where its members answer on the network, as the last choice found them.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class MemberCells:
         self._own = cells
         self._members = members
         self._name = ""
+        self.listening: frozenset[tuple[str, int]] = frozenset()
 
     def cells_of(self, member: str) -> Cells:
         """The cells of a member.
@@ -89,6 +97,7 @@ class MemberCells:
             EngineError: there is no such member, or nothing could be started on it.
         """
         server = await self._incus.get("")
+        self.listening = _listening(server, ())
         if not _name_of(server):
             if self._beside is not None:
                 raise EngineError("machine", "the Incus that was joined is not a cluster any more")
@@ -99,6 +108,7 @@ class MemberCells:
             return ""
         own = await self._own_name(server)
         listed: list[dict[str, Any]] = await self._incus.get("cluster/members", recursion="1")
+        self.listening = _listening(server, listed)
         states = {str(each["server_name"]): str(each.get("status") or "") for each in listed}
         if wanted and wanted not in states:
             raise EngineError(
@@ -125,6 +135,18 @@ class MemberCells:
         if member == own or not self.is_away(member):
             return ""
         return f"no agent on {member}: irons member is not running there"
+
+
+def _listening(server: Mapping[str, Any], listed: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str, int]]:
+    """Where a server and the members of its cluster listen on the network, as Incus describes both."""
+    urls = [f"//{each}" for each in (server.get("environment") or {}).get("addresses") or ()]
+    found = set()
+    for url in (*urls, *(str(each.get("url")) for each in listed)):
+        # One that is named is closed by its address, if that is listed too.
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(url)
+            found.add((str(ip_address(parts.hostname or "")), parts.port or _PORT))
+    return frozenset(found)
 
 
 def _certificate_of(server: Mapping[str, Any]) -> str:
