@@ -26,17 +26,23 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "denylist": ("egress deny", "egress list"),
     "describe": ("status",),
     "disallow": ("egress deny",),
+    "enroll": ("fleet join", "member join"),
     "enter": ("ssh",),
     "events": ("audit egress",),
     "explain": ("audit why",),
+    "fleet list": ("fleet status",),
+    "fleet ls": ("fleet status",),
     "forbid": ("egress deny",),
     "info": ("status",),
     "inspect": ("status",),
+    "invite": ("fleet add",),
     "kill": ("stop", "destroy"),
     "launch": ("create",),
     "log": ("audit egress", "local logs"),
     "logs": ("audit egress", "local logs"),
+    "members": ("fleet status",),
     "new": ("create",),
+    "nodes": ("fleet status",),
     "open": ("egress allow", "ssh"),
     "permit": ("egress allow",),
     "policy": ("egress export", "egress mode"),
@@ -54,7 +60,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "unset": ("config set",),
     "whitelist": ("egress allow", "egress list"),
 }
-"""Words of other tools, each with the commands that do the same."""
+"""Words of other tools, some of them behind a group's, each with the commands that do the same."""
 
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "--account": ("--all",),
@@ -122,7 +128,11 @@ def _like(
     commands = _paths(tree)
     # A group is typed without the one above it, as a command is.
     paths = [*commands, *_groups(commands)]
-    same = [path for each in COMMANDS.get(word.lower(), ()) if (path := tuple(each.split())) in paths]
+    known = (*COMMANDS.get(" ".join((*before, word)).lower(), ()), *COMMANDS.get(word.lower(), ()))
+    given = [tuple(each.split()) for each in known]
+    # What does the same in another group may do so in this one: `fleet rm` is `fleet remove`.
+    here = [(*before, path[-1]) for path in given] if before else []
+    same = [path for path in (*here, *given) if path in paths]
     spelled = {word, word.removesuffix("s")} if is_typo else {word}
     meant = [*same, *(path for path in paths if path[-1] in spelled)]
     # Elsewhere only where nothing fits here: `egress rm` must not lead to `rm`, which destroys a sandbox.
