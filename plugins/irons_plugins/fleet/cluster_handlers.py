@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from irons.errors import Conflict, LocalError, NotFound, UsageError
 from irons.record import NamedTuple
+from irons_plugins.fleet.joining import INSTALL, given_token, missing_extra
 from irons_plugins.local.backend import paths_of
 
 if TYPE_CHECKING:
     from irons.context import Context
-
-_LONGEST = 65_536
 
 
 class JoinedCluster(NamedTuple):
@@ -53,7 +51,7 @@ def join(ctx: Context, *, url: str) -> JoinedCluster:
     _refuse_with_sandboxes(ctx)
     try:
         checked = enrol.checked_url(url)
-        token = read_token(_given(ctx), datetime.now(UTC))
+        token = read_token(given_token(ctx, "irons fleet join URL <token.txt"), datetime.now(UTC))
         joined = asyncio.run(enrol.join(directory, checked, token))
     except TokenError as error:
         raise UsageError(str(error), hint="incus config trust add irons, on a member, prints one") from None
@@ -136,7 +134,7 @@ def _enrol() -> ModuleType:
     try:
         from irons_local.engines.incus import enrol
     except ImportError as error:
-        raise LocalError(f"{error}", hint="install irons[fleet]") from None
+        raise LocalError(missing_extra(error), hint=INSTALL) from None
     return enrol
 
 
@@ -164,13 +162,3 @@ def _refuse_with_sandboxes(ctx: Context) -> None:
             "there are sandboxes of the engine incus, which the other Incus does not have",
             hint="destroy them first: irons list -o json names the engine of each",
         )
-
-
-def _given(ctx: Context) -> str:
-    """The token, typed where no one sees it, or from standard input."""
-    streams = ctx.streams
-    if not streams.stdin_is_tty:
-        return streams.stdin.read(_LONGEST)
-    if ctx.settings.no_input:
-        raise UsageError("there is no token on standard input", hint="irons fleet join URL <token.txt")
-    return getpass.getpass("Token: ", stream=streams.stderr)

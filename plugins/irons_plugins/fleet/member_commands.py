@@ -58,7 +58,8 @@ COMMANDS = (
         "Join a fleet, by a token on standard input.",
         f"{_HANDLERS}:join",
         (Opt(("--token-file",), "Read the token from this file.", metavar="FILE", kind="file"),),
-        about="The token is what irons fleet add shows on the server. It is read, never given as an argument: others see those.",
+        about="The token is what irons fleet add shows on the server. At a terminal it is asked for. It is never given as an argument: "
+        "others see those. It needs irons[fleet] and root.",
         examples=("irons member join", "irons member join --token-file token.txt"),
     ),
     Command(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from irons.errors import LocalError, UsageError
+from irons_plugins.fleet.joining import INSTALL, given_token, missing_extra
 from irons_plugins.local.backend import on_this_machine, paths_of
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from irons.client.models.server import FleetMember, NewMember
     from irons.context import Context
-
-_LONGEST = 4096
 
 
 def add(ctx: Context, *, name: str, address: str | None) -> NewMember:
@@ -50,12 +49,16 @@ def join(ctx: Context, *, token_file: str | None) -> None:
         from irons_local.member.join import JoinError
         from irons_local.member.join import join as joining
     except ImportError as error:
-        raise LocalError(f"{error}", hint="install irons[fleet]") from None
+        raise LocalError(missing_extra(error), hint=INSTALL) from None
     from irons_local.fleet.token import JoinTokenError, read_token
     from irons_local.paths import PathsError
 
     try:
-        given = Path(token_file).read_text() if token_file else sys.stdin.read(_LONGEST)
+        given = (
+            Path(token_file).read_text()
+            if token_file
+            else given_token(ctx, "irons member join --token-file FILE")
+        )
         token = read_token(given)
     except (OSError, ValueError) as error:
         raise UsageError(f"the token cannot be read: {error}") from None
