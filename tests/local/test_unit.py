@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irons.errors import LocalError
+from irons_plugins.fleet import member_unit
 from irons_plugins.local import systemd
 
 
@@ -66,3 +67,20 @@ def test_a_unit_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
     systemd.unit_path(env).mkdir(parents=True)
     with pytest.raises(LocalError, match=r"irons\.service can't be removed"):
         systemd.remove(env)
+
+
+def test_the_unit_of_a_member_knows_where_its_state_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service of the machine is given no HOME by systemd, and would have no identity without one."""
+    monkeypatch.setattr(member_unit, "DIRECTORY", tmp_path / "system")
+    env = {"HOME": "/root", "XDG_STATE_HOME": "/srv/a b%$", "XDG_CONFIG_HOME": "", "IRONS_API_KEY": "secret"}
+    path = member_unit.write(env, "/usr/bin/python3")
+    lines = path.read_text().splitlines()
+    assert path.name == "irons-member.service"
+    assert [line for line in lines if line.startswith("Environment=")] == [
+        "Environment=HOME=/root",
+        'Environment="XDG_STATE_HOME=/srv/a b%%$"',
+    ]
+    assert "ExecStart=/usr/bin/python3 -m irons member run" in lines
+    assert "secret" not in path.read_text()

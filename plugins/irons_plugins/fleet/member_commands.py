@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irons.command import Arg, Column, Command, Opt, View
+from irons.command import Arg, Column, Command, Flag, Opt, View
 
 _HANDLERS = "irons_plugins.fleet.member_handlers"
 
@@ -69,5 +69,13 @@ COMMANDS = (
         about="It stays in the foreground, for a service manager. The agent dials the server and listens on nothing. While the server "
         "is away the rules that the member has go on, the ends of timed ones included.",
         examples=("irons member run",),
+    ),
+    Command(
+        ("member", "service", "install"),
+        "Write a systemd unit that keeps this member up.",
+        f"{_HANDLERS}:install",
+        (Flag(("--print",), "Print the unit and write nothing.", name="print_only"),),
+        about="It is /etc/systemd/system/irons-member.service, and runs irons member run with the state and settings of who writes it.",
+        examples=("irons member service install", "irons member service install --print"),
     ),
 )

@@ -94,6 +94,22 @@ def run(ctx: Context) -> NoReturn:
     os.execve(sys.executable, [sys.executable, *options(), *words], env)  # noqa: S606 (no shell is what is wanted)
 
 
+def install(ctx: Context, *, print_only: bool) -> str | None:
+    """Write the systemd unit of this member, or return its text."""
+    from irons_plugins.fleet import member_unit
+    from irons_plugins.local import systemd
+
+    if print_only:
+        return member_unit.render(ctx.settings.env, sys.executable)
+    _as_root()
+    ctx.progress(f"wrote {member_unit.write(ctx.settings.env, sys.executable)}")
+    if systemd.runs_machine():
+        ctx.progress("start it with: systemctl daemon-reload && systemctl enable --now irons-member")
+    else:
+        ctx.progress("systemd does not run this machine: nothing starts the unit")
+    return None
+
+
 def _as_root() -> None:
     if os.geteuid() != 0:
         raise LocalError("only root's machine can be a member: run this as root")

@@ -41,7 +41,7 @@ def unit_path(env: Mapping[str, str]) -> Path:
 
 def render(python: str) -> str:
     """Return the unit's text, for the interpreter that runs irons (an absolute path)."""
-    return _UNIT.format(command=f"{_quoted(python)} -m irons local up --foreground")
+    return _UNIT.format(command=f"{quoted(python)} -m irons local up --foreground")
 
 
 def write(env: Mapping[str, str], python: str) -> Path:
@@ -111,7 +111,7 @@ def complaint(path: Path, env: Mapping[str, str]) -> str:
     return done.stderr.strip()
 
 
-def _quoted(word: str) -> str:
-    """A word of ExecStart=, as systemd.service(5) asks: percent and dollar doubled, quoted where it has white space."""
+def quoted(word: str) -> str:
+    """Return a word of ExecStart= as systemd.service(5) asks: percent and dollar doubled, quoted where it has white space."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if any(c.isspace() for c in word) else escaped
