@@ -56,7 +56,7 @@ class IngestResult(NamedTuple):
         finished: some log was taken in to its end.
         asked: cells with the workers that wrote of them, where the keeper must say whether they may; those logs wait.
         changed: events that readers may have seen before and that are not as they were, with the subject of each.
-        read: bytes that were read of copies of a member's logs.
+        read: bytes that were read, at least 1 of each log that was.
     """
 
     shown: int

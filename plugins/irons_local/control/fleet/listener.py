@@ -107,6 +107,8 @@ class FleetListener:
         except BadMessageError as error:
             await _refuse(writer, "input", str(error))
             return
+        # What came besides can be large, and the link lasts.
+        del body
         match opening:
             case MemberHello():
                 await self._link(member, opening, reader, writer)

@@ -35,7 +35,7 @@ from irons_local.fleet.messages import (
     Runs,
     read,
 )
-from irons_local.ipc.fields import BadMessageError
+from irons_local.ipc.fields import SANDBOX_ID, BadMessageError
 from irons_local.ipc.framing import Body, LinkError, RequestError
 from irons_local.ipc.messages import Forget, FromControl, PutPolicy, call_of
 from irons_local.linux.routes import read_host_network
@@ -175,7 +175,8 @@ class FleetMembers:
     async def _keep(self, now: Connected) -> None:
         """Bring a member to what holds for it; what fails is tried again, and keeps nothing else from it."""
         here = [cell for cell, on in self._places.items() if on == now.name]
-        now.left = {*here, *now.hello.cells, *now.hello.held}
+        known = {each for each in (*now.hello.cells, *now.hello.held) if SANDBOX_ID.fullmatch(each)}
+        now.left = known | set(here)
         await self._tell_settings(now)
         await self._on_cells(here)
         while True:
@@ -201,7 +202,7 @@ class FleetMembers:
                     try:
                         await self._clear(now, cell)
                     except (RequestError, TimeoutError, StoreError) as error:
-                        now.failed(f"{cell} cannot be dropped", error)
+                        now.failed("a cell cannot be dropped", error)
                         continue
                 now.left.discard(cell)
 

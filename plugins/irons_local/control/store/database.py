@@ -150,6 +150,9 @@ class Store:
                     sync(fd)
                 finally:
                     os.close(fd)
+        except FileNotFoundError:
+            # A file system on which SQLite keeps no such log: each commit is written out there.
+            return
         except OSError as error:
             raise StoreError(f"the disk that holds {self.path} failed: {error.strerror}") from error
 
