@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from irons.files import make_private, write_whole
 from irons_local.fleet.token import split_address
 
+_WHO = "identity"
+"""A link to the directory that has it."""
+
 
 class IdentityError(Exception):
     """This machine has not joined a fleet, or what it keeps of that is damaged."""
@@ -56,7 +59,7 @@ def read_identity(home: Path) -> Identity:
     Raises:
         IdentityError: it is not a member.
     """
-    directory = home / "identity"
+    directory = home / _WHO
     try:
         found = json.loads((directory / "server.json").read_text())
         host, port = split_address(found["address"])
@@ -71,11 +74,11 @@ def write_identity(home: Path, name: str, address: str, *, ca: str, certificate:
     """Keep who this member is from now on, whole or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; who it was before is still there.
     """
-    fresh = home / f"identity.{os.getpid()}"
     make_private(home)
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = home / f"{_WHO}-{os.urandom(6).hex()}"
+    link = home / f".{fresh.name}"
     try:
         for file, text in (
             ("ca.pem", ca),
@@ -84,12 +87,20 @@ def write_identity(home: Path, name: str, address: str, *, ca: str, certificate:
             ("server.json", json.dumps({"name": name, "address": address})),
         ):
             write_whole(fresh / file, text, durable=True)
-        old = home / "identity"
-        if old.exists():
-            old.rename(home / f"identity.{os.getpid()}.old")
-        fresh.rename(old)
+        link.symlink_to(fresh.name)
+        # At once: no one, and no power cut, finds neither.
+        link.replace(home / _WHO)
+    except BaseException:
+        link.unlink(missing_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    names = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(names)
     finally:
-        for left in (fresh, home / f"identity.{os.getpid()}.old"):
+        os.close(names)
+    for left in home.glob(f"{_WHO}-*"):
+        if left != fresh:
             shutil.rmtree(left, ignore_errors=True)
 
 

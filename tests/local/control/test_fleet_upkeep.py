@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from irons_local.fleet.messages import Beat, Runs
 from irons_local.ipc.framing import RequestError
 from irons_local.ipc.messages import PutPolicy
 from irons_local.member.dialling import Dialler
-from irons_local.member.identity import read_identity
+from irons_local.member.identity import read_identity, write_identity
 from irons_local.member.join import join
 from irons_local.member.policies import PolicyBook
 from irons_policy.hostnet import HostNetwork
@@ -239,3 +240,41 @@ def test_members_know_all_addresses_of_the_server(tmp_path: Path, monkeypatch: p
             assert ("10.9.9.9", 80) not in there
 
     run(story())
+
+
+def interrupted(real: Callable[..., Any], steps: Iterator[int], at: int) -> Callable[..., Any]:
+    """A step that fails where it is the one of that number."""
+
+    def step(*given: Any) -> Any:
+        if next(steps) == at:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*given)
+
+    return step
+
+
+def test_joining_again_leaves_one_identity_or_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it fails the machine is still the member that it was, and nothing of the attempt is left."""
+
+    def write(name: str) -> None:
+        write_identity(tmp_path, name, "192.0.2.1:7443", ca="ca", certificate="certificate", key="key")
+
+    write("first")
+    there = sorted(path.name for path in tmp_path.iterdir())
+    for at in count(1):
+        steps = count(1)
+        with monkeypatch.context() as patched:
+            for kind in ("rename", "replace", "symlink_to"):
+                patched.setattr(Path, kind, interrupted(getattr(Path, kind), steps, at))
+            try:
+                write("second")
+                break
+            except OSError:
+                assert read_identity(tmp_path).name == "first"
+                assert read_identity(tmp_path).key.read_text() == "key"
+                assert sorted(path.name for path in tmp_path.iterdir()) == there
+    assert at > 2
+    assert read_identity(tmp_path).name == "second"
+    assert len(list(tmp_path.iterdir())) == len(there)
