@@ -59,6 +59,7 @@ class Store:
         self._writer = ThreadPoolExecutor(1, "store-writer", lengthen_turns, (TURN,))
         self._reader = ThreadPoolExecutor(1, "store-reader", lengthen_turns, (TURN,))
         self._committed: list[Callable[[contextvars.Context], None]] = []
+        self._named = False
 
     def on_commit(self, told: Callable[[contextvars.Context], None]) -> None:
         """Have `told` called after each committed `write`, with the context that its work ran in."""
@@ -140,16 +141,16 @@ class Store:
 
     def _sync(self) -> None:
         """Wait until the disk has all that was committed."""
+        log = self.path.with_name(f"{self.path.name}-wal")
         try:
-            for path, sync in (
-                (self.path.with_name(f"{self.path.name}-wal"), os.fdatasync),
-                (self.path.parent, os.fsync),
-            ):
+            # The log's name, too, once: it stays for as long as this is open.
+            for path in (log,) if self._named else (log, self.path.parent):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    sync(fd)
+                    os.fdatasync(fd)
                 finally:
                     os.close(fd)
+            self._named = True
         except FileNotFoundError:
             # A file system on which SQLite keeps no such log: each commit is written out there.
             return
