@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.local.control.fleet_site import CELL, OTHER, RUN, Asked, lines, linked, nothing, refusal, site
-from tests.local.control.lab import ForwardLoop, run
+from tests.local.control.lab import ForwardLoop, run, until
 
 from irons_local.control.audit import events
 from irons_local.control.audit.events import Query
@@ -24,12 +24,12 @@ from irons_local.control.audit.retention import Retention
 from irons_local.control.fleet import copies as module
 from irons_local.control.fleet.copies import LogCopies
 from irons_local.control.store import members
-from irons_local.fleet.link import MemberLink
+from irons_local.fleet.link import SERVER, MemberLink, member_context
 from irons_local.fleet.messages import Beat, Runs
-from irons_local.ipc.framing import RequestError
+from irons_local.ipc.framing import LinkError, RequestError
 from irons_local.ipc.messages import PutPolicy
 from irons_local.member.dialling import Dialler
-from irons_local.member.identity import read_identity, write_identity
+from irons_local.member.identity import Identity, read_identity, write_identity
 from irons_local.member.join import join
 from irons_local.member.policies import PolicyBook
 from irons_policy.hostnet import HostNetwork
@@ -278,3 +278,57 @@ def test_joining_again_leaves_one_identity_or_the_other(
     assert at > 2
     assert read_identity(tmp_path).name == "second"
     assert len(list(tmp_path.iterdir())) == len(there)
+
+
+async def met(who: Identity) -> bool:
+    """Whether the server takes a link of a member now."""
+    try:
+        ends, _ = await Dialler(who).greet({}, "")
+    except (LinkError, RequestError):
+        return False
+    ends[1].transport.abort()
+    return True
+
+
+async def refused(who: Identity) -> bool:
+    """Whether it takes none."""
+    return not await met(who)
+
+
+def test_strangers_that_say_nothing_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections in their handshake are bounded, and what is beyond is closed; when they go there is room again."""
+    monkeypatch.setattr("irons_local.control.fleet.door._HANDSHAKES_EACH", 2)
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            who = await here.joined("n2")
+            silent = [await asyncio.open_connection(who.host, who.port) for _ in range(2)]
+            await until(lambda: refused(who))
+            for _, writer in silent:
+                writer.transport.abort()
+            await until(lambda: met(who))
+
+    run(story())
+
+
+def test_a_member_that_says_nothing_has_few_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have not said what they are for are bounded for each member, and take nothing from another one."""
+    monkeypatch.setattr("irons_local.control.fleet.listener._BEGUN", 2)
+
+    async def story() -> None:
+        async with site(tmp_path / "site") as here:
+            who, other = await here.joined("n2"), await here.joined("n3")
+            context = member_context(who.ca, who.certificate, who.key)
+            silent = [
+                await asyncio.open_connection(who.host, who.port, ssl=context, server_hostname=SERVER)
+                for _ in range(2)
+            ]
+            await until(lambda: refused(who))
+            assert await met(other)
+            for _, writer in silent:
+                writer.transport.abort()
+            await until(lambda: met(who))
+
+    run(story())

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections import Counter
 from functools import partial
 
 from irons.version import __version__
+from irons_local.control.fleet.door import FleetDoor, one_more
 from irons_local.control.fleet.members import FleetMembers
 from irons_local.control.fleet.streams import lead
 from irons_local.control.store import members
@@ -23,8 +25,10 @@ from irons_local.ipc.framing import Body, LinkError, RequestError
 
 _log = logging.getLogger(__name__)
 _OPENING_WITHIN = 60.0
-_STRANGERS = 32
-"""Connections without a certificate at the same time."""
+_STRANGERS, _STRANGERS_EACH = 32, 8
+"""Connections without a certificate at the same time, in all and from one address."""
+_BEGUN = 80
+"""Connections of a member at the same time that have not said what they are for: it brings 64 streams at once."""
 _SHORT = 64 * 1024
 _MOST = 2 * 1024 * 1024
 """Bytes of a member's message: a piece of a log has 256 KiB, of which each may take two, and be written in six."""
@@ -43,15 +47,14 @@ class FleetListener:
 
     def __init__(self, members: FleetMembers, store: Store, authority: FleetAuthority) -> None:
         self._members, self._store, self._authority = members, store, authority
-        self._server: asyncio.Server | None = None
-        self._strangers = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._door: FleetDoor | None = None
+        self._strangers: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens."""
-        found = () if self._server is None else self._server.sockets
-        return [(str(host), int(port)) for host, port, *_ in (sock.getsockname() for sock in found)]
+        return [] if self._door is None else self._door.addresses
 
     async def open(self, host: str, port: int) -> None:
         """Listen.
@@ -62,23 +65,14 @@ class FleetListener:
         context = server_context(
             self._authority.server_certificate, self._authority.server_key, self._authority.ca
         )
-        self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=context, ssl_handshake_timeout=_OPENING_WITHIN
-        )
+        self._door = await FleetDoor.open(host, port, context, self._accept)
 
     async def close(self) -> None:
         """Listen no more, and end every connection."""
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._door is not None:
+            await self._door.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         try:
             await self._serve(reader, writer)
         except LinkError as error:
@@ -90,7 +84,10 @@ class FleetListener:
                 writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+        if tls is None:
+            # It is gone already.
+            return
         der = tls.getpeercert(binary_form=True)
         if der is None:
             await self._meet_stranger(reader, writer)
@@ -101,7 +98,11 @@ class FleetListener:
                 writer, "unknown", "this member was removed, or has joined again; join by a new token"
             )
             return
-        body = await receive(reader, _MOST, _OPENING_WITHIN)
+        if self._begun[member.name] >= _BEGUN:
+            await _refuse(writer, "busy", "too many connections of this member say nothing yet")
+            return
+        with one_more(self._begun, member.name):
+            body = await receive(reader, _MOST, _OPENING_WITHIN)
         try:
             opening = read(OPENING, body)
         except BadMessageError as error:
@@ -160,21 +161,20 @@ class FleetListener:
         await self._members.meet(member, link, hello)
 
     async def _meet_stranger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._strangers >= _STRANGERS:
+        address = str((writer.get_extra_info("peername") or ("",))[0])
+        if self._strangers.total() >= _STRANGERS or self._strangers[address] >= _STRANGERS_EACH:
             return
-        self._strangers += 1
         try:
-            body = await receive(reader, _SHORT, _OPENING_WITHIN)
-            joining = read(OPENING, body)
-            if not isinstance(joining, Join):
-                raise RequestError("certificate", "a certificate is needed: let this machine join first")
-            await send(writer, {"ok": await self._join(joining)})
+            with one_more(self._strangers, address):
+                body = await receive(reader, _SHORT, _OPENING_WITHIN)
+                joining = read(OPENING, body)
+                if not isinstance(joining, Join):
+                    raise RequestError("certificate", "a certificate is needed: let this machine join first")
+                await send(writer, {"ok": await self._join(joining)})
         except BadMessageError as error:
             await _refuse(writer, "input", str(error))
         except RequestError as error:
             await _refuse(writer, error.code, error.message)
-        finally:
-            self._strangers -= 1
 
     async def _join(self, joining: Join) -> Body:
         # First, so that a token is used up by whatever comes with it.
