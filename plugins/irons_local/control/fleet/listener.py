@@ -28,7 +28,7 @@ _OPENING_WITHIN = 60.0
 _STRANGERS, _STRANGERS_EACH = 32, 8
 """Connections without a certificate at the same time, in all and from one address."""
 _BEGUN = 80
-"""Connections of a member at the same time that have not said what they are for: it brings 64 streams at once."""
+"""Connections of a member at the same time whose first message is not there yet: it brings 64 streams at once."""
 _SHORT = 64 * 1024
 _MOST = 2 * 1024 * 1024
 """Bytes of a member's message: a piece of a log has 256 KiB, of which each may take two, and be written in six."""
