@@ -31,8 +31,19 @@ NOTES: Final[Mapping[Cause, str]] = {
 """What to know about each cause, next to the command that a rule's refusal has."""
 
 
-def note(cause: str) -> str:
-    """Return what a person should know about a cause; nothing for none and for one that is not known here."""
+ANSWERED_IN: Final = "irons ask, the prompt, irons audit watch or xonsh"
+"""Where a person who watches is asked, and answers."""
+
+
+def note(cause: str, mode: str = "") -> str:
+    """Return what a person should know about a cause; nothing for none and for one that is not known here.
+
+    Args:
+        cause: what decided.
+        mode: the mode it was judged in; in `ask` a person may decide what no rule covers.
+    """
+    if cause == Cause.UNCOVERED and mode == "ask":
+        return f"in mode ask a person decides while {ANSWERED_IN} is open"
     return NOTES[Cause(cause)] if cause in NOTES else ""
 
 

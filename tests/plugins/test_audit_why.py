@@ -207,6 +207,26 @@ def test_why_of_what_the_rules_did_not_decide(run_irons: Runner, own: FakeApi, c
     assert done["note"]
 
 
+@pytest.mark.parametrize(("mode", "told"), [("ask", True), ("deny", False)])
+def test_why_names_where_questions_are_answered(
+    run_irons: Runner, own: FakeApi, mode: str, *, told: bool
+) -> None:
+    """What no rule covers in mode ask a person may decide: a note says where, next to the command; in deny there is none."""
+    own.mode = mode
+    own.record(
+        "a.example",
+        allowed=False,
+        verdict="blocked",
+        mode=mode,
+        cause="uncovered",
+        reason="no rule allows it",
+    )
+    done = run_irons("audit", "why", "one", "-o", "json").ok().json()
+    assert done["fix"] == "irons egress allow a.example --sandbox one"
+    ask = "in mode ask a person decides while irons ask, the prompt, irons audit watch or xonsh is open"
+    assert done["note"] == (ask if told else "")
+
+
 def test_why_does_not_read_prose(run_irons: Runner, own: FakeApi) -> None:
     """With the cause `uncovered` the command is shown, no matter what words the reason has."""
     own.mode = "deny"

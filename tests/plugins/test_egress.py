@@ -548,6 +548,20 @@ def test_check_in_warn(run_irons: Runner, own: FakeApi) -> None:
     assert "verdict: would-deny" in done.lines
 
 
+def test_check_in_ask(run_irons: Runner, own: FakeApi) -> None:
+    """What a person would be asked about is blocked, and a note says where the questions are answered; a deny rule has no note."""
+    own.mode = "ask"
+    own.rules = [{"pattern": "a.example", "list": "deny"}]
+    done = run_irons("egress", "check", "b.example", tty=True)
+    assert done.code == 7
+    assert done.lines[-2:] == [
+        "reason:  no rule allows b.example",
+        "note:    in mode ask a person decides while irons ask, the prompt, irons audit watch or xonsh is open",
+    ]
+    assert "note" not in run_irons("egress", "check", "b.example", "-o", "json").json()
+    assert "note" not in run_irons("egress", "check", "a.example").out
+
+
 @pytest.mark.parametrize("host", ["a b", "a\nb", "a\x1b"])
 def test_check_of_no_host(run_irons: Runner, own: FakeApi, host: str) -> None:
     """White space and control characters are refused before any request."""

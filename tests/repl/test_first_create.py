@@ -21,6 +21,11 @@ OPEN = (
     "The egress mode is warn (log only): one can connect anywhere, and every connection is logged. "
     "Restrict one: irons egress lock one. Restrict all: irons egress mode deny --all.\n"
 )
+ASKS = (
+    "The egress mode is ask: what no rule allows waits a few seconds for your answer, in irons ask, the prompt, "
+    "irons audit watch or xonsh; while none of them is open it is blocked.\n"
+)
+HINTS = {"warn": OPEN, "ask": ASKS, "deny": ""}
 PUT = "PUT /egress/mode"
 
 
@@ -49,7 +54,7 @@ def test_the_answer_is_the_mode_of_all_sandboxes(
     screen.send(keys)
     assert screen.ended() == 0
     chosen = f"{ASKED} {keys.strip()}".rstrip() + f"\nThe mode of all sandboxes is {word}.\n"
-    assert screen.text == f"{chosen}{OPEN if mode == 'warn' else ''}🟢 one is ready"
+    assert screen.text == f"{chosen}{HINTS[mode]}🟢 one is ready"
     assert (modes(new), list(new.sandboxes)) == ([mode], ["one"])
     again = terminal("create", "two", columns=220)
     assert again.ended() == 0

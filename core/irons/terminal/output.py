@@ -178,14 +178,16 @@ def _record(row: Mapping[str, Any], view: View, *, table: bool) -> list[tuple[st
     for column in _columns(view, row):
         value = row.get(column.key) if column.key else row
         if not column.key:
-            shown.append((column.title, _cell(column)(row)))
+            told = _cell(column)(row)
+            if told:
+                shown.append((column.title, told))
             continue
         if value in (None, "", {}, ()):
             continue
         if isinstance(value, Mapping):
-            told = _function(column.text)(value) if column.text else value
+            inner = _function(column.text)(value) if column.text else value
             shown.extend(
-                (clean(str(key)), clean(str(item))) for key, item in cast("Mapping[str, Any]", told).items()
+                (clean(str(key)), clean(str(item))) for key, item in cast("Mapping[str, Any]", inner).items()
             )
         else:
             text = _record_cell(column) if table else _cell(column)

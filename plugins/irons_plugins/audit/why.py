@@ -107,7 +107,7 @@ def why(ctx: Context, *, name: str, host: str | None) -> Why:
         remedy.fix,
         event.cause,
         event.outcome,
-        note(event.cause) if event.cause or not event.reason else NO_CAUSE,
+        note(event.cause, event.mode) if event.cause or not event.reason else NO_CAUSE,
         rotated.events if rotated is not None else 0,
         rotated.before if rotated is not None else None,
         remedy.now,

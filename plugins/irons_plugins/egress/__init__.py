@@ -167,6 +167,7 @@ def irons_commands() -> list[Command]:
                     Column("rule"),
                     Column("scope", table=f"{_HERE}.views:scope"),
                     Column("reason"),
+                    Column("", "note", f"{_HERE}.views:check_note"),
                     Column("live", "", f"{_HERE}.views:live"),
                 ),
                 record=True,

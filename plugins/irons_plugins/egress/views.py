@@ -113,6 +113,13 @@ def _but(row: ModeInfo) -> str:
     return f" (but {differs})" if differs else ""
 
 
+def check_note(row: Mapping[str, Any]) -> str:
+    """Return who may decide what no rule covers; nothing where no person is asked."""
+    from irons_policy.remedy import note
+
+    return note(row["cause"], row["mode"]) if row["cause"] == "uncovered" and not row["allowed"] else ""
+
+
 def live(value: object) -> object:
     """Return what came of reaching a host, with times as people read them; nothing where it was not tried."""
     if not isinstance(value, dict):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from irons_policy.rules import Rule
 
 WARNED_EVERY = 60.0
-"""Seconds in which a sandbox that may reach anything is announced once."""
+"""Seconds in which a mode that needs a word is explained once."""
 
 _COMING = ("creating", "starting")
 
@@ -124,7 +124,7 @@ class _Making:
                         from irons.client.refreshing import refresh_after_change
 
                         refresh_after_change(self._ctx.api, self._ctx.settings)
-                    _say_open(self._ctx, name, len(made))
+                    _say_mode(self._ctx, name, len(made))
                     if keys := keys_inside(row):
                         self._ctx.progress(keys)
                     note = row.metadata.get("accelerator_note")
@@ -290,11 +290,19 @@ def policy_of(mode: str | None, allow: tuple[str, ...], policy: str | None) -> C
     return wish
 
 
-def _say_open(ctx: Context, name: str, count: int) -> None:
-    """Print a note where new sandboxes may reach anything, with how to lock one; at most once a minute."""
-    if "rules" not in ctx.api.extensions or ctx.api.mode(name).mode != "warn":
+def _say_mode(ctx: Context, name: str, count: int) -> None:
+    """Print a note where new sandboxes may reach anything, or ask a person; at most once a minute."""
+    mode = ctx.api.mode(name).mode if "rules" in ctx.api.extensions else ""
+    claimed = {"warn": "warned", "ask": "asked"}.get(mode)
+    if claimed is None or not NameCache.of(ctx.settings, what=claimed).claim(WARNED_EVERY):
         return
-    if not NameCache.of(ctx.settings, what="warned").claim(WARNED_EVERY):
+    if mode == "ask":
+        from irons_policy.remedy import ANSWERED_IN
+
+        ctx.progress(
+            "The egress mode is ask: what no rule allows waits a few seconds for your answer, "
+            f"in {ANSWERED_IN}; while none of them is open it is blocked."
+        )
         return
     these = name if count == 1 else f"these {count} sandboxes"
     ctx.progress(

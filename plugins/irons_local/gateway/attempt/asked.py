@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from irons_local.gateway.ask.asking import (
+    MAY_DECIDE,
     NO_ANSWER,
     PASSED_ONCE,
     SAID_NO,
     UNASKED,
+    UNWATCHED,
     Asking,
     FindsEnds,
     Place,
@@ -115,6 +117,10 @@ class AskedConnection:
         if seconds is None:
             if self._asking.is_open(place):
                 fact.error.asked = True
+            elif not self._asking.watched:
+                reason = fact.error.refusal.reason
+                inside = f"{reason}; {MAY_DECIDE}"
+                return _refused(fact.error, f"{reason}; {UNWATCHED}", Cause.UNCOVERED, inside)
             return fact
         self._place, self._until = place, self._clock() + seconds
         self._records(place.host)
@@ -177,5 +183,6 @@ class AskedConnection:
         return ev.Verdict(judged._replace(decision=decision))
 
 
-def _refused(error: RefusedError, reason: str, cause: Cause) -> ev.Denied:
-    return ev.Denied(RefusedError(error.refusal._replace(reason=reason, cause=cause), error.place))
+def _refused(error: RefusedError, reason: str, cause: Cause, inside: str | None = None) -> ev.Denied:
+    refusal = error.refusal._replace(reason=reason, cause=cause, inside=inside)
+    return ev.Denied(RefusedError(refusal, error.place))
