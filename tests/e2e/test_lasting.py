@@ -46,7 +46,9 @@ def test_a_restart_of_the_daemon_keeps_everything(person: Person, sandbox: str) 
     person.inside(sandbox, "echo kept > note")
     before = look(person, sandbox)
     boot = person.inside(sandbox, "cat /proc/1/stat | cut -d' ' -f22").stdout
-    person.ok("local", "down")
+    down = person.run("local", "down")
+    assert down.returncode == 0
+    assert "One that is open elsewhere and waits or follows does so within seconds: irons ask" in down.stderr
     assert look(person, sandbox) == before
     assert person.inside(sandbox, "cat note").stdout == "kept\n"
     assert person.inside(sandbox, "cat /proc/1/stat | cut -d' ' -f22").stdout == boot

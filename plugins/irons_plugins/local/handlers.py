@@ -144,6 +144,10 @@ def down(ctx: Context) -> None:
 
     if client.down(paths_of(ctx.settings)):
         ctx.progress("the local backend is down; sandboxes run on, with no way out until it is up again")
+        ctx.progress(
+            "The next command brings it up. One that is open elsewhere and waits or follows does so within seconds: "
+            "irons ask, irons audit --follow, irons audit watch, irons wait."
+        )
     else:
         ctx.progress("the local backend was not running")
 

@@ -83,7 +83,7 @@ _DAEMON = [
         ("local", "down"),
         "End the backend's processes; sandboxes keep running.",
         f"{_HANDLERS}:down",
-        about="It stops no sandbox: irons stop does. Sandboxes have no way out until the backend is up again.",
+        about="It stops no sandbox: irons stop does. Sandboxes have no way out until the backend is up again. The next command brings it up, and so does one that is open elsewhere and waits or follows, such as irons ask.",
         examples=("irons local down",),
     ),
     Command(
