@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -523,6 +524,39 @@ def test_ctrl_c_says_what_goes_on(irons_process: Irons, fake_api: FakeApi, ssh: 
     assert said.decode().splitlines()[-2:] == [
         "irons: interrupted; one, two are still being created",
         "  irons wait one two waits for them; irons destroy one two --force ends them",
+    ]
+
+
+@pytest.mark.parametrize("before", [(), ("one",), ("one", "two")])
+def test_ctrl_c_in_a_request_names_those_that_exist(
+    irons_process: Irons, fake_api: FakeApi, ssh: Path, before: tuple[str, ...]
+) -> None:
+    """Ctrl-C while the server has not answered for one names those that it made before, and what ends them."""
+    (ssh / "id_rsa.pub").write_text(KEY)
+    answers = threading.Event()
+    answers.set()
+    if before:
+        fake_api.fail(faults.held(answers), on="POST /sandboxes", times=len(before))
+    never = threading.Event()
+    fake_api.fail(faults.held(never), on="POST /sandboxes")
+    process = irons_process.start("create", *before, "last", "after")
+    until(lambda: fake_api.lines().count("POST /sandboxes") > len(before))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    never.set()
+    assert process.returncode == 130
+    these, goes, what = (
+        " ".join(before),
+        "is" if len(before) == 1 else "are",
+        "it" if len(before) == 1 else "them",
+    )
+    made = f"{', '.join(before)} {goes} still being created; " if before else ""
+    ends = (
+        f"; irons wait {these} waits for {what}; irons destroy {these} --force ends {what}" if before else ""
+    )
+    assert said.decode().splitlines()[-2:] == [
+        f"irons: interrupted; {made}last may have been created",
+        f"  irons list shows whether it is there{ends}",
     ]
 
 

@@ -99,9 +99,7 @@ class _Making:
             try:
                 row = there.get(name) or self._asked(name, wish)
             except KeyboardInterrupt:
-                raise Interrupted(
-                    f"interrupted; {name} may have been created", hint="irons list shows whether it is there"
-                ) from None
+                raise self._interrupted(made, asked=name) from None
             except IronsError as error:
                 self._failures.add(name, error)
             else:
@@ -115,7 +113,10 @@ class _Making:
             try:
                 row = self._ready(name, left, new=name in made)
             except KeyboardInterrupt:
-                raise self._interrupted() from None
+                coming = [
+                    each for each, row in self._pending.items() if row.status in _COMING or each in made
+                ]
+                raise self._interrupted(coming) from None
             except IronsError as error:
                 self._failures.add(name, self._undone(name, error) if name in made else error)
             else:
@@ -200,11 +201,16 @@ class _Making:
             pass  # the first failure is the one that is reported
         return error
 
-    def _interrupted(self) -> Interrupted:
-        goes = "is still being created" if len(self._pending) == 1 else "are still being created"
-        return Interrupted(
-            f"interrupted; {', '.join(self._pending)} {goes}", hint=_either(list(self._pending))
-        )
+    def _interrupted(self, coming: list[str], asked: str = "") -> Interrupted:
+        """Return what is being made: `coming`, and perhaps `asked`, of which the server has not answered."""
+        goes = "is still being created" if len(coming) == 1 else "are still being created"
+        told = [f"{', '.join(coming)} {goes}"] if coming else []
+        if asked:
+            told.append(f"{asked} may have been created")
+        hints = ["irons list shows whether it is there"] if asked else []
+        if coming:
+            hints.append(_either(coming))
+        return Interrupted("; ".join(["interrupted", *told]), hint="; ".join(hints))
 
 
 def _either(names: list[str]) -> str:
