@@ -43,6 +43,16 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
+def in_quotes(text: str) -> str:
+    r"""Return text in quotes that nothing inside ends.
+
+    A `"` is escaped, and so is each backslash right before one or at the end. Others stay as they are: what `clean` made of a control
+    character reads the same inside and outside of quotes.
+    """
+    parts = text.split('"')
+    return '"' + '\\"'.join(part + "\\" * (len(part) - len(part.rstrip("\\"))) for part in parts) + '"'
+
+
 def size_text(size: int) -> str:
     """Return a number of bytes as people read it, in powers of 1024: `512 MiB`, `1.5 GiB`, `800 B`."""
     value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]

@@ -15,6 +15,8 @@ from irons_policy.modes import MODES, VERDICTS
 if TYPE_CHECKING:
     from datetime import datetime
 
+REQUEST_PROTOCOL: Final = "ask"
+"""The protocol of what the agent inside asked a person for: no connection was made."""
 LARGEST: Final = 2**63 - 1
 """The largest number that a record or a column holds."""
 
@@ -83,7 +85,7 @@ class Event(NamedTuple):
         allowed: it was let through.
         verdict: the verdict of the rules: allowed, blocked or warn.
         mode: the mode that was active: warn, deny or ask.
-        protocol: http, tls, tcp, udp, icmp, dns or the number of another.
+        protocol: http, tls, tcp, udp, icmp, dns or the number of another; check and ask are for what was only asked about.
         port: the port; None where the protocol has none.
         rule: the pattern that decided.
         reason: one line for people.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irons.text import age, clean, local_time, rfc3339, size_text
+from irons.text import age, clean, in_quotes, local_time, rfc3339, size_text
 
 
 @given(st.text())
@@ -45,6 +46,24 @@ def test_every_character_that_steers_is_an_escape() -> None:
 def test_escapes_are_shown() -> None:
     """Control, bidi and astral format characters are shown as the escapes that Python would write."""
     assert clean("a\x1b[31m\n\u202e\U000e0041") == "a\\x1b[31m\\n\\u202e\\U000e0041"
+
+
+@given(st.text(alphabet='ab\\"n', max_size=12))
+def test_nothing_ends_the_quotes_early(text: str) -> None:
+    """Each quote inside has an odd number of backslashes before it, the last one an even number, and the text can be read back."""
+    quoted = in_quotes(text)
+    *inside, end = (len(each) - len(each.rstrip("\\")) for each in quoted[1:-1].split('"'))
+    assert quoted[0] == quoted[-1] == '"'
+    assert all(run % 2 for run in inside)
+    assert not end % 2
+    read = re.sub(r'(\\+)("|$)', lambda found: found[1][: len(found[1]) // 2] + found[2], quoted[1:-1])
+    assert read == text
+
+
+def test_escapes_read_the_same_in_quotes() -> None:
+    """What `clean` wrote is not escaped again; a quote is, and so is a backslash before it or at the end."""
+    assert in_quotes(clean("x\ny \x1b[31m")) == '"x\\ny \\x1b[31m"'
+    assert in_quotes('a"b\\"c\\') == '"a\\"b\\\\\\"c\\\\"'
 
 
 @given(st.text(max_size=300), st.integers(1, 50))

@@ -275,7 +275,7 @@ def test_the_agents_reason_ends_no_quotes_and_forges_no_line() -> None:
     screen = AskScreen()
     screen.take(QuestionPage((OpenQuestion("q_a", "box", "a.example:443", reason=forged),), watched=True))
     assert screen.lines(60, 20)[3:6] == [
-        '    the sandbox says: "tests\\" new: not tried \\\\éá\\u0336',
+        '    the sandbox says: "tests\\" new: not tried \\éá\\u0336',
         "    | \\u2800\\u3164",
         f'    | {"z" * 50}"',
     ]

@@ -193,6 +193,14 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
     with fake_api.lock:
         again["count"] = 5
     fake_api.record("fine.example", verdict="allowed")
+    fake_api.record(
+        "asked.example",
+        allowed=False,
+        verdict="blocked",
+        protocol="ask",
+        cause="asked",
+        reason="asked by the agent",
+    )
     fake_api.record("would.example", verdict="warn")
     fake_api.record("\x1b[31m", allowed=False, verdict="blocked", port=22, count=40)
     fifo.write_text("go\n")
@@ -203,5 +211,7 @@ def test_what_was_refused_is_said(into: Irons, fake_api: FakeApi) -> None:
         "  again.example:443 (3 times)",
         "  evil.example:443 (3 times): no rule allows evil.example",
         r"  \x1b[31m:22 (40 times)",
+        "the agent made 1 request for a person while it ran:",
+        "  asked.example:443: asked by the agent",
         "irons audit why one shows more",
     ]

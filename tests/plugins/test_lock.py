@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irons.testing import FakeApi, Runner
 from irons_plugins.egress.suggestions import looks_random, suggestions
-from irons_policy.event import Event
+from irons_policy.event import REQUEST_PROTOCOL, Event
 from irons_policy.rules import Rule, make_rule
 
 BEGAN = datetime(2026, 2, 19, 12, tzinfo=UTC)
@@ -110,8 +110,9 @@ def test_what_was_never_resolved_is_not_suggested() -> None:
 
 
 def test_what_is_no_tcp_connection_is_passed_over() -> None:
-    """UDP, ICMP and names that no rule can have are no suggestions."""
+    """UDP, ICMP, what the agent only asked for, and names that no rule can have are no suggestions."""
     events = [
+        *tried("asked.example", protocol=REQUEST_PROTOCOL),
         *tried("a.example", protocol="udp"),
         *tried("b.example", protocol="icmp"),
         *tried("bad name\n"),

@@ -32,6 +32,7 @@ EVENTS = [
     Event(sandbox="alpha", host="open.example", port=443, count=2),
     Event(sandbox="alpha", host="203.0.113.7", port=443),
     Event(sandbox="alpha", host="dns.example", port=53, protocol="udp"),
+    Event(sandbox="alpha", host="asked.example", port=443, protocol="ask", cause="asked"),
     Event(sandbox="alpha", host="*", count=900),
     Event(sandbox="alpha", host="capped.example", port=443, cause="cap"),
 ]

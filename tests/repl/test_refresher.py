@@ -199,11 +199,12 @@ def test_what_a_failed_look_left_says_of_when_it_is(looker: Looker, fake: FakeAp
 
 
 def test_denials_count_from_the_beginning_of_the_prompt(looker: Looker, fake: FakeApi) -> None:
-    """Only refusals since then count, with what each event folds."""
+    """Only refusals since then count, with what each event folds; what the agent asked for without a connection does not."""
     fake.record("old.example", "agent-1", allowed=False)
     looker.refresher.start()
     looker.until(lambda: looker.refresher.outlook.denied == 0)
     fake.record("a.example", "agent-1", allowed=False, count=4)
+    fake.record("asked.example", "agent-1", allowed=False, protocol="ask", cause="asked", count=100)
     fake.record("b.example", "agent-2", allowed=False)
     fake.record("c.example", "agent-2", allowed=True)
     looker.until(lambda: looker.refresher.outlook.denied == 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from irons.text import clean
+from irons.text import clean, in_quotes
 
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and signs without ink: fillers of Hangul, and the empty sign of Braille."""
@@ -14,14 +14,12 @@ _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 def quoted(reason: str) -> str:
     r"""Return the words in quotes.
 
-    `"` and `\` are escaped, so that nothing inside ends the quotes; so is what has no ink or no width of its own, such as a mark above
-    another letter. Runs of blanks are one.
+    Nothing inside ends the quotes. What has no ink or no width of its own, such as a mark above another letter, is an escape. Runs of
+    blanks are one.
     """
     # A letter that exists with its mark is one letter.
-    words = unicodedata.normalize("NFC", reason).replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        f'"{"".join(each if _has_ink(each) else _escaped(each) for each in " ".join(clean(words).split()))}"'
-    )
+    words = " ".join(clean(unicodedata.normalize("NFC", reason)).split())
+    return in_quotes("".join(each if _has_ink(each) else _escaped(each) for each in words))
 
 
 def _has_ink(character: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from irons.record import NamedTuple
 from irons_policy.causes import Cause
+from irons_policy.event import REQUEST_PROTOCOL
 from irons_policy.hostnames import HostError, canonical_host
 from irons_policy.patterns import HTTPS, read_pattern
 from irons_policy.policy import Policy
@@ -182,12 +183,13 @@ def places_of(events: Iterable[Event], rules: Mapping[str, Sequence[Rule]]) -> l
     """Return what was tried in these events, each place with the rules that cover it.
 
     Args:
-        events: The log. What no rule can change is left out: protocols that are always refused, limits, the floor.
+        events: The log. What no rule can change is left out: protocols that are always refused, limits, the floor; and what the agent only
+            asked for.
         rules: The rules of each sandbox in the log, both scopes; of one that is missing there are none.
     """
     counts: dict[tuple[str, str, int], int] = {}
     for event in events:
-        if event.host == "*" or event.protocol in ("udp", "icmp"):
+        if event.host == "*" or event.protocol in ("udp", "icmp", REQUEST_PROTOCOL):
             continue
         # What mode warn let pass, mode deny would refuse by the rules, no matter what became of it afterwards.
         if event.cause not in RULED and event.verdict != "warn":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from irons.client.following.cursor import Counted, Cursor
 from irons.errors import IronsError, Unsupported
+from irons_policy.event import REQUEST_PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,8 +98,8 @@ class Denials:
 
 
 def _refused(event: Event) -> int:
-    """Return how many refusals an event stands for."""
-    return 0 if event.allowed else event.count
+    """Return how many refused connections an event stands for."""
+    return 0 if event.allowed or event.protocol == REQUEST_PROTOCOL else event.count
 
 
 def _at_the_end(api: Api, sandbox: str | None) -> Cursor:

@@ -13,6 +13,7 @@ from tests.e2e.lab import eventually
 from tests.local.gateway.stand import Program, Stand
 from tests.local.gateway.test_held import OTHER, ask, get, reply, watch
 
+from irons.text import in_quotes
 from irons_local import times
 from irons_local.control.audit.records import fields
 from irons_local.gateway.ask.allowance import HOUR, MOST_AN_HOUR, MOST_LISTENING, RequestAllowance
@@ -26,6 +27,7 @@ from irons_local.gateway.decide.ask_page import (
     InvalidRequestError,
     read_request,
 )
+from irons_policy.event import REQUEST_PROTOCOL
 
 NEW, EVIL = "new.example.test", "evil.example.test"
 INTERNAL = "irons.internal"
@@ -91,8 +93,8 @@ def test_it_opens_a_question_with_the_agents_words(asked: Stand) -> None:
     assert len(question["reason"]) == MOST_REASON
     event = asked.event(host=OTHER)
     assert (event["cause"], event["allowed"], event["port"]) == ("asked", False, 80)
-    assert event["reason"].startswith(BY_AGENT)
-    assert "\\x1b[2Jread" in event["reason"]
+    assert event["protocol"] == REQUEST_PROTOCOL
+    assert event["reason"].startswith(f'{BY_AGENT}; its words: "to \\x1b[2Jread\\nxxx')
     assert not asked.arrivals()
 
 
@@ -103,7 +105,7 @@ def test_the_longest_words_are_in_the_log(asked: Stand, letter: str) -> None:
     recorded = asked.event(host=OTHER)["reason"]
     assert recorded.startswith(BY_AGENT)
     (question,) = page(asked)["questions"]
-    assert json.dumps(question["reason"], ensure_ascii=False) in recorded
+    assert in_quotes(question["reason"]) in recorded
     report: list[str] = []
     assert fields({"reason": recorded}, report.append)["reason"] == recorded
     assert not report

@@ -12,7 +12,7 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from irons.text import clean
+from irons.text import clean, in_quotes
 from irons_local.gateway.ask.asking import SAID_NO, UNASKED, Place, Reply, State, opens
 from irons_local.gateway.decide import pages
 from irons_local.gateway.record.journal import JournalError
@@ -20,6 +20,7 @@ from irons_local.gateway.record.refusal import Refusal
 from irons_local.times import now
 from irons_policy.causes import Cause
 from irons_policy.decide import decide, decide_address
+from irons_policy.event import REQUEST_PROTOCOL
 from irons_policy.hostnames import INTERNAL, HostError, canonical_host
 from irons_policy.policy import Decision, Policy
 
@@ -256,11 +257,11 @@ def _record(cell: Cell, context: Context, asked: AgentRequest, standing: Request
     record = Refusal(
         place.host.text,
         place.port,
-        "http",
+        REQUEST_PROTOCOL,
         mode,
         None,
-        # An escape would be six times as long as its letter, and what is longer than the field is left out.
-        f"{why}; its words: {json.dumps(asked.reason, ensure_ascii=False)}"[:MOST_RECORDED],
+        # The words are clean already. What is longer than the field is left out.
+        f"{why}; its words: {in_quotes(asked.reason)}"[:MOST_RECORDED],
         cause,
     )
     try:

@@ -44,11 +44,13 @@ class Findings(NamedTuple):
         refused: What egress refused.
         unreachable: What it let through and that reached no server.
         unrecorded: Lines about what the log does not have.
+        asked: What the agent inside asked a person for, without a connection.
     """
 
     refused: tuple[Tried, ...] = ()
     unreachable: tuple[Tried, ...] = ()
     unrecorded: tuple[str, ...] = ()
+    asked: tuple[Tried, ...] = ()
 
 
 class Refusals:
@@ -77,13 +79,13 @@ class Refusals:
         if self._mark is None:
             return None
         events, page = self._events(self._mark, verdict="blocked")
-        refused = self._refused(events)
+        refused, asked = self._refused(events)
         lost: tuple[Tried, ...] = ()
         if "audit-outcomes" in self._ctx.api.extensions:
             events, page = self._events(self._end, outcome=LOST)
             lost = _lost(events)
         now = (Unrecorded(each.sandbox, each.count - self._unrecorded) for each in page.unrecorded)
-        return Findings(refused, lost, tuple(each.line for each in now if each.count > 0))
+        return Findings(refused, lost, tuple(each.line for each in now if each.count > 0), asked)
 
     def report(self) -> None:
         """Say what was refused since, and what was not reached: host, port, count, why, and the command that shows more."""
@@ -95,11 +97,12 @@ class Refusals:
         if found is None:
             return
         self._ctx.refused(self._name, [(each.host, each.port) for each in found.refused])
-        self._list(found.refused, "egress denied {} while it ran:")
-        self._list(found.unreachable, "egress let {} through that reached no server:")
+        self._list(found.refused, "egress denied {} connection{} while it ran:")
+        self._list(found.unreachable, "egress let {} connection{} through that reached no server:")
+        self._list(found.asked, "the agent made {} request{} for a person while it ran:")
         for line in found.unrecorded:
             self._ctx.progress(f"irons: {line}")
-        if found.refused or found.unreachable:
+        if found.refused or found.unreachable or found.asked:
             self._ctx.progress(f"irons audit why {self._name} shows more")
 
     def _events(self, token: int, **filters: Unpack[AuditFilters]) -> tuple[Iterable[Event], AuditPage]:
@@ -112,19 +115,23 @@ class Refusals:
             return api.events(self._name, token, **filters), page
         return chain(page.events, api.events(self._name, page.token, **filters)), page
 
-    def _refused(self, events: Iterable[Event]) -> tuple[Tried, ...]:
+    def _refused(self, events: Iterable[Event]) -> tuple[tuple[Tried, ...], tuple[Tried, ...]]:
+        """Return the connections that were refused, and what was only asked for."""
+        from irons_policy.event import REQUEST_PROTOCOL
+
         found: dict[tuple[str, int | None, str], int] = {}
+        asked: dict[tuple[str, int | None, str], int] = {}
         for event in events:
             count = event.count - (0 if event.id is None else self._before.get(event.id, 0))
             if not event.allowed and count > 0:
-                _add(found, event, event.reason, count)
-        return _tried(found)
+                _add(asked if event.protocol == REQUEST_PROTOCOL else found, event, event.reason, count)
+        return _tried(found), _tried(asked)
 
     def _list(self, found: tuple[Tried, ...], head: str) -> None:
         if not found:
             return
         total = sum(each.count for each in found)
-        self._ctx.progress(head.format(f"{total} connection{'s' if total != 1 else ''}"))
+        self._ctx.progress(head.format(total, "" if total == 1 else "s"))
         for each in found[:SHOWN]:
             where = f"{each.host}:{each.port}" if each.port else each.host
             times = f" ({each.count} times)" if each.count != 1 else ""
