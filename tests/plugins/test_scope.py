@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,12 @@ def test_removing_a_rule_names_its_scope(alpha: Runner, three: FakeApi) -> None:
     assert len(three.rules) == 1
     done = alpha("egress", "remove", "a.example")
     assert (done.code, len(three.rules)) == (3, 1)
-    assert done.err.splitlines()[-1].endswith(
-        "(for alpha, chosen by IRONS_SANDBOX; --all is for all sandboxes)"
-    )
+    # Once: a line before the error, or in an error that is read by itself.
+    assert done.err.startswith(FOR_ALPHA)
+    assert done.err.count("chosen by") == 1
+    done = alpha("egress", "remove", "a.example", "-o", "json")
+    hint = json.loads(done.err.splitlines()[-1])["error"]["hint"]
+    assert hint.endswith("(for alpha, chosen by IRONS_SANDBOX; --all is for all sandboxes)")
     done = alpha("egress", "remove", "a.example", "--all").ok()
     assert done.out == "the rule a.example is removed for all sandboxes (3 follow it).\n"
     assert three.rules == []
@@ -222,6 +226,7 @@ def test_a_sandbox_in_use_that_does_not_exist(
     lines = done.err.splitlines()
     assert lines[0] == "for gone, chosen by IRONS_SANDBOX; --all is for all sandboxes"
     assert lines[1] == "irons: there is no sandbox gone"
+    assert done.err.count("chosen by") == 1
     assert three.rules == [{"pattern": "a.example", "list": "allow"}]
     assert three.mode == "warn"
     assert not any(each.rules or each.mode for each in three.sandboxes.values())

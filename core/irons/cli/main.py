@@ -147,6 +147,7 @@ class _Call:
         self._split = False
         self._command: Command | None = None
         self._scope: Scope | None = None
+        self._has_told_scope = False
 
     def run(self, found: Globals) -> int:
         if found.fault is not None:
@@ -175,7 +176,9 @@ class _Call:
         if command is not None and command.failure and not isinstance(error, Interrupted):
             # An exit code of its own is an attribute of the error, not of its class.
             error.exit_code = vars(error).get("exit_code", command.failure)
-        if isinstance(error, ApiError) and command is not None and self._scope is not None:
+        # A line on stderr has it already; an error as an object is read by itself.
+        told = self._has_told_scope and self._form not in ("json", "jsonl")
+        if isinstance(error, ApiError) and command is not None and self._scope is not None and not told:
             _say_scope(error, command, self._scope)
         self._show_error(error)
         return error.exit_code
@@ -236,6 +239,7 @@ class _Call:
         try:
             if self._scope is not None and self._scope.implied and _hides_sandbox(command):
                 context.progress(f"{self._scope.chosen}{_WIDER if command.scope else ''}")
+                self._has_told_scope = True
             return self._show(command, rest, self._handler(command)(context, **parsed.arguments), settings)
         finally:
             context.close()
