@@ -63,11 +63,13 @@ def test_the_answer_is_the_mode_of_all_sandboxes(
 
 
 def test_another_answer_is_asked_for_again(terminal: Open, new: FakeApi) -> None:
-    """What is not an answer takes nothing, and the last line comes again."""
+    """What is not an answer takes nothing, a line says so, and the last line comes again."""
     screen = terminal("create", "one")
     screen.until(r"log only\]:$")
     screen.send("4\r")
-    screen.until(r"\]: 4\n1, 2 or 3 \[Enter: 1, log only\]:$")
+    screen.until(
+        r"\]: 4\n4 is not an answer; type 1 \(warn\), 2 \(ask\) or 3 \(deny\)\n1, 2 or 3 \[Enter: 1, log only\]:$"
+    )
     assert (modes(new), list(new.sandboxes)) == ([], [])
     screen.send("Deny\r")
     assert screen.ended() == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from irons.client.refreshing import refresh_after_change
 from irons.errors import Interrupted
 from irons.terminal.words import mode_word
+from irons.text import clean
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -29,6 +30,9 @@ _QUESTION = (
     "This is asked once; irons egress mode MODE --all changes it later.",
 )
 _WHICH = "1, 2 or 3 [Enter: 1, log only]: "
+
+_SHOWN = 40
+"""Characters shown of what is not an answer."""
 
 _LOOKS, _BETWEEN = 40, 0.05
 """How often a job looks whether the terminal is its own, and seconds between."""
@@ -58,7 +62,7 @@ def ask_first_mode(ctx: Context) -> None:
 
 
 def _answer(streams: Streams) -> str:
-    """Ask until there is an answer; return its mode."""
+    """Ask until there is an answer, and say of what is none why it is not taken; return the mode."""
     while True:
         streams.stderr.write(_WHICH)
         streams.stderr.flush()
@@ -70,9 +74,13 @@ def _answer(streams: Streams) -> str:
             # What follows begins on a line of its own.
             streams.stderr.write("\n")
             raise Interrupted("interrupted; nothing was created, and no mode was set")
-        mode = _ANSWERS.get(line.strip().lower())
+        word = line.strip()
+        mode = _ANSWERS.get(word.lower())
         if mode is not None:
             return mode
+        streams.stderr.write(
+            f"{clean(word, limit=_SHOWN)} is not an answer; type 1 (warn), 2 (ask) or 3 (deny)\n"
+        )
 
 
 def _is_free(stdin: TextIO) -> bool:
