@@ -252,8 +252,8 @@ def test_a_database_that_fails_is_503_with_one_line(tmp_path: Path) -> None:
         async with control_plane(tmp_path) as lab:
             real = lab.store.write
 
-            async def full(work: Any, *, last: bool = False) -> Any:
-                del work, last
+            async def full(work: Any, **more: bool) -> Any:
+                del work, more
                 raise StoreError("the disk that holds irons.db is full; free some space")
 
             lab.store.write = full  # type: ignore[method-assign]
