@@ -36,6 +36,7 @@ class FleetDoor:
     def __init__(self, sockets: list[socket.socket], context: ssl.SSLContext, accept: Accept) -> None:
         self._sockets, self._context, self._accept = sockets, context, accept
         self._shaking: Counter[str] = Counter()
+        self._taken: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         for sock in sockets:
             self._spawn(self._take(sock))
@@ -77,7 +78,7 @@ class FleetDoor:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._taken):
             sock.close()
 
     async def _take(self, sock: socket.socket) -> None:
@@ -95,10 +96,12 @@ class FleetDoor:
             else:
                 # Counted here: of many that come at once none has begun its handshake yet.
                 self._shaking[address] += 1
+                self._taken.add(taken)
                 self._spawn(self._meet(taken, address))
             await asyncio.sleep(0)
 
     async def _meet(self, taken: socket.socket, address: str) -> None:
+        self._taken.discard(taken)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)

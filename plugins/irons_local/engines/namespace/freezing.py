@@ -19,7 +19,7 @@ from irons_local.linux.cgroup import Groups
 from irons_local.linux.processes import Process, in_namespace, is_alive, send
 
 MARK = "frozen"
-_WITHIN = 10.0
+_WITHIN = 30.0
 """Seconds for all processes to stand still: less than a second, except where the machine has much else to do."""
 
 _POLL = 0.002

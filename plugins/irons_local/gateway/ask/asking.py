@@ -58,8 +58,6 @@ PASSED_ONCE = "a person let it pass, once"
 SAID_NO = "a person refused it"
 UNASKED = "[ask] never has {}, so no person is asked"
 UNWATCHED = "no person was watching (irons ask)"
-MAY_DECIDE = "a person may decide (irons ask)"
-"""What the sandbox reads in place of it: whether a person is there is not its business."""
 NO_ANSWER = "a person was asked, and did not answer in time"
 
 

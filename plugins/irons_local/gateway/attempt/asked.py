@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from irons_local.gateway.ask.asking import (
-    MAY_DECIDE,
     NO_ANSWER,
     PASSED_ONCE,
     SAID_NO,
@@ -118,9 +117,10 @@ class AskedConnection:
             if self._asking.is_open(place):
                 fact.error.asked = True
             elif not self._asking.watched:
-                reason = fact.error.refusal.reason
-                inside = f"{reason}; {MAY_DECIDE}"
-                return _refused(fact.error, f"{reason}; {UNWATCHED}", Cause.UNCOVERED, inside)
+                refusal = fact.error.refusal
+                # The sandbox reads what it would in `deny`: whether a person is there is not its business.
+                inside, reason = refusal.inside or refusal.reason, f"{refusal.reason}; {UNWATCHED}"
+                return ev.Denied(RefusedError(refusal._replace(reason=reason, inside=inside), about))
             return fact
         self._place, self._until = place, self._clock() + seconds
         self._records(place.host)
@@ -183,6 +183,5 @@ class AskedConnection:
         return ev.Verdict(judged._replace(decision=decision))
 
 
-def _refused(error: RefusedError, reason: str, cause: Cause, inside: str | None = None) -> ev.Denied:
-    refusal = error.refusal._replace(reason=reason, cause=cause, inside=inside)
-    return ev.Denied(RefusedError(refusal, error.place))
+def _refused(error: RefusedError, reason: str, cause: Cause) -> ev.Denied:
+    return ev.Denied(RefusedError(error.refusal._replace(reason=reason, cause=cause), error.place))
