@@ -246,7 +246,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         refused = person.run("create", "files", "--image", "prepared", timeout=WITHIN)
         assert (refused.returncode, "the disk of a virtual machine" in refused.stderr) == (1, True), refused
         person.ok("local", "image", "remove", "prepared")
-        assert not Path(f"/proc/{pid}").exists()
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), what="the end of QEMU")
         person.ok("start", "machine", timeout=WITHIN)
         assert inside(person, "machine", "cat kept").stdout == "kept\n"
         pid = int(status(person, "machine")["pid"])
@@ -259,7 +259,7 @@ def test_a_virtual_machine_is_a_sandbox_like_any_other(
         assert "QEMU was killed" in reason
     finally:
         end_all(person)
-    assert not Path(f"/proc/{pid}").exists()
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), what="the end of QEMU")
 
 
 @pytest.mark.vm

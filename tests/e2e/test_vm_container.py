@@ -76,7 +76,7 @@ def check_restart(person: Person) -> None:
         return status(person, "little").get("reason")
 
     assert "shut itself down" in eventually(pressed, within=WITHIN)
-    assert not Path(f"/proc/{pid}").exists()
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), what="the end of QEMU")
     person.ok("start", "little", timeout=WITHIN)
     assert inside(person, "little", "cat /root/kept").stdout == "kept\n"
     assert eventually(lambda: inside(person, "little", "cat /root/hook").stdout, within=WITHIN) == "hooked\n"

@@ -62,7 +62,7 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
     assert set(Spec.__dataclass_fields__) <= words
     assert {name for name in vars(Cells) if not name.startswith("_")} <= words
     assert set(EngineError.CODES) <= words
-    assert {"Observer", "Admits", "Announces", "Spread", "Booter", "Copies"} == {
+    assert {"Observer", "Admits", "Announces", "Spread", "Listens", "Booter", "Copies"} == {
         name
         for name, found in vars(protocol).items()
         if getattr(found, "_is_runtime_protocol", False) and found.__module__ == protocol.__name__
@@ -72,11 +72,13 @@ def test_the_page_names_all_that_an_engine_meets() -> None:
         "Admits",
         "Announces",
         "Spread",
+        "Listens",
         "Booter",
         "activity",
         "admit",
         "announce",
         "member_of",
+        "listening",
         "boot_output",
         "Copies",
         "capture",

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from irons_local.linux.tcp import tcp_socket
+
 _log = logging.getLogger(__name__)
 _HANDSHAKES, _HANDSHAKES_EACH = 512, 128
 """Handshakes at the same time, in all and with one address; more connections are closed."""
@@ -144,8 +146,8 @@ def one_less(counts: Counter[str], of: str) -> None:
         del counts[of]
 
 
-def _listening(family: int, where: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+def _listening(family: socket.AddressFamily, where: Any) -> socket.socket:
+    sock = tcp_socket(family, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
